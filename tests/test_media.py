@@ -1,0 +1,346 @@
+"""Decoding: the right frame, the right sample, and an error rather than padding. All files are made here."""
+
+import os
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from vatt.config import ClipConfig
+from vatt.data.media import decode_clip, probe
+from vatt.data.resample import resample
+from vatt.errors import MediaError
+
+CLIP = ClipConfig(frames=10, fps=10.0, size=64, sample_rate=16_000, samples=16_000)
+BITS = 8
+
+
+def picture(number: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
+    """A picture whose grey bars spell a number in binary."""
+    bars = np.array([230 if number >> bit & 1 else 20 for bit in range(BITS)], np.uint8)
+    row = np.repeat(bars, -(-size[1] // BITS))[: size[1]]
+    return np.broadcast_to(row[None, :, None], (*size, 3)).copy()
+
+
+def number(image: np.ndarray) -> int:
+    width = image.shape[1] // BITS
+    bars = image.reshape(image.shape[0], BITS, width, 3).mean((0, 2, 3))
+    return sum(int(bar > 125) << bit for bit, bar in enumerate(bars))
+
+
+def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+def write(path, *, pictures=None, times=None, fps=25, sound=None, rate=48_000, layout="mono", video="libx264",
+          audio="aac", options=None, offset=0.0, container_format=None):
+    """Writes frames (shown at `times`, or at a steady rate) and sound ([S] or [channels S])."""
+    options = options or ({"g": "12", "bf": "2", "crf": "12"} if video == "libx264" else {})
+    with av.open(str(path), "w", format=container_format) as container:
+        base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
+        stream = noise = None
+        if pictures is not None:
+            stream = container.add_stream(video, fps, options=options)
+            stream.height, stream.width = pictures[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = base
+        if sound is not None:
+            # Perceptual noise substitution would decode to other noise from each starting point.
+            noise = container.add_stream(audio, rate, layout=layout, options={"aac_pns": "0"} if audio == "aac" else {})
+        packets = []
+        for index, image in enumerate(pictures if pictures is not None else []):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            instant = offset + (times[index] if times is not None else index / fps)
+            frame.pts, frame.time_base = round(instant / base), base
+            packets += stream.encode(frame)
+        if stream is not None:
+            packets += stream.encode(None)
+        if noise is not None:
+            channels = np.atleast_2d(sound).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", layout)
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = round(offset * rate)
+            resampler = av.AudioResampler(noise.codec_context.format, noise.codec_context.layout, rate,
+                                          noise.codec_context.frame_size or 1024)
+            for piece in resampler.resample(frame) + resampler.resample(None):
+                packets += noise.encode(piece)
+            packets += noise.encode(None)
+        for packet in sorted((p for p in packets if p.dts is not None), key=lambda p: p.dts * p.time_base):
+            container.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("media")
+
+
+@pytest.fixture(scope="module")
+def counted(folder):
+    """8 s at 25 fps with B frames and long GOPs; every frame shows its number; a tone at 48 kHz."""
+    return write(folder / "counted.mp4", pictures=[picture(i) for i in range(200)], sound=tone(8, 48_000),
+                 options={"g": "60", "bf": "3", "crf": "12"})
+
+
+def whole_audio(path, rate=None) -> np.ndarray:
+    """All the audio of a file, decoded from the beginning, mono."""
+    with av.open(str(path)) as container:
+        return np.concatenate([frame.to_ndarray().mean(0) for frame in container.decode(audio=0)])
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("start", [0.0, 0.013, 0.5, 1.27, 3.999, 6.5])
+@pytest.mark.parametrize("fps", [10.0, 25.0, 7.3])
+def test_the_frame_on_show_at_each_instant_is_picked(counted, start, fps):
+    clip = ClipConfig(frames=10, fps=fps, size=64, sample_rate=16_000, samples=16_000)
+    shown = [number(image) for image in decode_clip(counted, start, clip)["video"]]
+    assert shown == [int((start + i / fps) * 25 + 0.026) for i in range(10)]
+
+
+def test_variable_frame_rate(folder):
+    times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.11, 0.2], 40))
+    times -= times[0]
+    path = write(folder / "vfr.mp4", pictures=[picture(i) for i in range(40)], times=times, fps=30)
+    shown = [number(image) for image in decode_clip(path, 0.7, CLIP)["video"]]
+    assert shown == [int(np.searchsorted(times, 0.7 + i / 10 + 1e-3, side="right")) - 1 for i in range(10)]
+
+
+def test_short_side_is_scaled_and_the_centre_cut_out(folder):
+    wide = np.zeros((90, 160, 3), np.uint8)
+    wide[:, 35:125] = (200, 30, 30)  # the centre square is red, the sides are black
+    path = write(folder / "wide.mp4", pictures=[wide] * 30)
+    for size in (45, 64, 100):
+        clip = ClipConfig(frames=2, fps=10, size=size, sample_rate=8000, samples=800)
+        image = decode_clip(path, 0.1, clip)["video"][0].astype(int)
+        assert image.shape == (size, size, 3)
+        assert abs(image[:, 4:-4] - (200, 30, 30)).max() < 30
+
+
+def test_rotation_is_applied(folder):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, :48] = 220  # the left half is bright
+    path = write(folder / "upright.mp4", pictures=[image] * 20)
+    # The display matrix of the track header: a quarter turn clockwise, as phones write it.
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    unit = (0x10000).to_bytes(4, "big", signed=True)
+    minus, zero, last = (-0x10000).to_bytes(4, "big", signed=True), bytes(4), (0x40000000).to_bytes(4, "big")
+    data[matrix:matrix + 36] = zero + unit + zero + minus + zero + zero + zero + zero + last
+    turned = folder / "turned.mp4"
+    turned.write_bytes(data)
+    video = decode_clip(turned, 0.0, ClipConfig(frames=2, fps=10, size=64, sample_rate=8000, samples=800))["video"][0]
+    assert video[:24].mean() > 180 > 60 > video[-24:].mean()  # clockwise: left comes to the top
+
+
+# Sound
+
+
+@pytest.mark.parametrize("start", [0.0, 0.3, 1.5, 4.321, 6.99])
+def test_audio_is_the_very_samples_of_a_full_decode(counted, start):
+    clip = ClipConfig(frames=10, fps=10, size=64, sample_rate=48_000, samples=48_000)
+    audio = decode_clip(counted, start, clip)["audio"]
+    first = round(start * 48_000)
+    np.testing.assert_allclose(audio, whole_audio(counted)[first:first + 48_000], atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.3, 1.5, 4.321, 6.99])
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100])
+def test_resampled_audio_is_a_cut_of_the_resampled_whole(counted, start, rate):
+    clip = ClipConfig(frames=10, fps=10, size=64, sample_rate=rate, samples=rate)
+    expected = resample(whole_audio(counted), 48_000, rate, start=round(start * rate), samples=rate)
+    np.testing.assert_allclose(decode_clip(counted, start, clip)["audio"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", [8000, 11_025, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
+def test_any_rate_and_layout_gives_the_tone(folder, source, layout):
+    channels = {"mono": 1, "stereo": 2, "5.1": 6}[layout]
+    path = write(folder / f"{source}_{layout}.mkv", pictures=[picture(i) for i in range(60)],
+                 sound=np.tile(tone(2.4, source), (channels, 1)), rate=source, layout=layout, audio="flac")
+    example = decode_clip(path, 0.7, CLIP)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * (0.7 + np.arange(16_000) / 16_000))
+    assert example["audio_mask"]
+    assert np.sqrt(np.mean((example["audio"] - expected) ** 2)) < 0.01
+
+
+def test_channels_are_mixed_equally(folder):
+    left, right = tone(2, 16_000, 300), tone(2, 16_000, 700)
+    path = write(folder / "panned.mkv", pictures=[picture(0)] * 50, sound=np.stack([left, right]), rate=16_000,
+                 layout="stereo", audio="flac")
+    np.testing.assert_allclose(decode_clip(path, 0.0, CLIP)["audio"], ((left + right) / 2)[:16_000], atol=1e-3)
+
+
+@pytest.mark.parametrize(("source", "target"), [(44_100, 48_000), (22_050, 8000), (48_000, 16_000), (8000, 48_000)])
+def test_resampling_keeps_tones_and_removes_what_the_lower_rate_cannot_hold(source, target):
+    low = 0.7 * min(source, target) / 2
+    out = resample(np.sin(2 * np.pi * low * np.arange(source) / source).astype(np.float32), source, target,
+                   start=target // 4, samples=target // 2)
+    expected = np.sin(2 * np.pi * low * (np.arange(target // 2) + target // 4) / target)
+    assert abs(out - expected).max() < 1e-3
+    if target < source:
+        high = 1.1 * target / 2
+        out = resample(np.sin(2 * np.pi * high * np.arange(source) / source).astype(np.float32), source, target,
+                       start=target // 4, samples=target // 2)
+        assert abs(out).max() < 1e-3
+
+
+def test_a_file_without_sound_gives_zeros_and_says_so(folder):
+    path = write(folder / "silent.mp4", pictures=[picture(i) for i in range(50)])
+    example = decode_clip(path, 0.2, CLIP)
+    assert not example["audio_mask"]
+    assert example["audio"].shape == (16_000,)
+    assert not example["audio"].any()
+    assert not probe(path).has_audio
+
+
+# Both together
+
+
+def flash_and_click(path, **kwargs):
+    """Pictures flash, and the sound clicks, at 1.4 and 3.2 s."""
+    rate, fps = 48_000, 25
+    dark, bright = np.full((64, 64, 3), 20, np.uint8), np.full((64, 64, 3), 230, np.uint8)
+    sound = np.zeros(5 * rate)
+    pictures = [dark] * (5 * fps)
+    for instant in (1.4, 3.2):
+        sound[round(instant * rate):round((instant + 0.04) * rate)] = 0.8 * np.sin(np.arange(round(0.04 * rate)) * 0.3)
+        pictures[round(instant * fps)] = bright
+    return write(path, pictures=pictures, sound=sound, **kwargs)
+
+
+CONTAINERS = {
+    "h264_aac.mp4": {},
+    "h264_aac.mov": {},
+    "h264_aac.mkv": {},
+    "vp9_opus.webm": {"video": "libvpx-vp9", "audio": "libopus", "options": {"deadline": "realtime", "cpu-used": "8"}},
+    "mpeg4_mp3.avi": {"video": "mpeg4", "audio": "libmp3lame"},
+    "h264_aac.ts": {"options": {"g": "25", "bf": "2"}},
+    "late_clock.ts": {"options": {"g": "25", "bf": "2"}, "offset": 10.0},
+    "late_clock.mkv": {"offset": 10.0},
+}
+
+
+@pytest.fixture(scope="module")
+def flashes(folder):
+    return {name: flash_and_click(folder / name, **kwargs) for name, kwargs in CONTAINERS.items()}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("instant", [1.4, 3.2])
+@pytest.mark.parametrize("lead", [0.24, 0.9])
+def test_flash_and_click_coincide_within_a_frame(flashes, name, instant, lead):
+    clip = ClipConfig(frames=25, fps=25.0, size=64, sample_rate=16_000, samples=16_000)
+    example = decode_clip(flashes[name], instant - lead, clip)
+    flash = int(np.argmax(example["video"].mean((1, 2, 3)) > 125)) / 25
+    click = int(np.argmax(abs(example["audio"]) > 0.2)) / 16_000
+    assert abs(flash - click) <= 0.041
+    assert abs(click - lead) <= (0.1 if name.endswith(("ts", "avi")) else 0.005)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_probe_tells_how_long_a_file_lasts_and_every_clip_within_can_be_decoded(flashes, name):
+    info = probe(flashes[name])
+    assert info.has_audio
+    assert info.duration == pytest.approx(5.0, abs=0.08)
+    for start in np.linspace(0, info.duration - 1.0, 5):
+        decode_clip(flashes[name], float(start), CLIP)
+
+
+# Files that cannot give the clip
+
+
+@pytest.mark.parametrize("start", [0.8, 1.5, 7.0])
+def test_a_file_that_ends_before_the_clip_is_an_error(folder, start):
+    path = write(folder / "short.mp4", pictures=[picture(i) for i in range(38)], sound=tone(1.52, 48_000))
+    with pytest.raises(MediaError, match=r"short\.mp4: asked for .*; (the (video|audio) ends at 1\.5|no)"):
+        decode_clip(path, start, CLIP)
+
+
+def test_sound_that_ends_before_the_clip_is_an_error(folder):
+    path = write(folder / "mute_end.mp4", pictures=[picture(i) for i in range(50)], sound=tone(0.9, 48_000))
+    with pytest.raises(MediaError, match=r"mute_end\.mp4: asked for audio from 0\.00 to 1\.00 s; the audio ends at 0\.9"):
+        decode_clip(path, 0.0, CLIP)
+    assert probe(path).duration == pytest.approx(0.9, abs=0.03)
+
+
+def test_a_little_sound_missing_at_the_end_is_silence(folder):
+    path = write(folder / "nearly.mkv", pictures=[picture(i) for i in range(50)], sound=tone(0.98, 16_000),
+                 rate=16_000, audio="flac")
+    audio = decode_clip(path, 0.0, CLIP)["audio"]
+    assert abs(audio[15_000:15_600]).max() > 0.4
+    assert not audio[15_700:].any()
+
+
+def test_a_frame_is_shown_for_its_duration(folder):
+    path = write(folder / "slow.mp4", pictures=[picture(i) for i in range(4)], fps=2)
+    shown = [number(image) for image in decode_clip(path, 1.0, CLIP)["video"]]
+    assert shown == [2] * 5 + [3] * 5
+
+
+def test_a_truncated_file_is_an_error(folder, counted):
+    path = folder / "truncated.mkv"
+    whole = write(folder / "whole.mkv", pictures=[picture(i) for i in range(100)], sound=tone(4, 48_000))
+    path.write_bytes(whole.read_bytes()[: os.path.getsize(whole) // 2])
+    with pytest.raises(MediaError, match=r"truncated\.mkv: truncated"):
+        probe(path)
+    with pytest.raises(MediaError, match=r"truncated\.mkv"):
+        decode_clip(path, 2.9, CLIP)
+    headless = folder / "headless.mp4"
+    headless.write_bytes(counted.read_bytes()[:20_000])
+    for act in (probe, lambda path: decode_clip(path, 0.0, CLIP)):
+        with pytest.raises(MediaError, match=r"headless\.mp4: cannot be decoded"):
+            act(headless)
+
+
+def test_damaged_packets_are_an_error(folder, counted):
+    data = bytearray(counted.read_bytes())
+    middle = data.index(b"mdat") + 4
+    data[middle + 2000:middle + 6000] = bytes(4000)
+    path = folder / "damaged.mp4"
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"damaged\.mp4"):
+        decode_clip(path, 0.0, CLIP)
+
+
+@pytest.mark.parametrize("act", [probe, lambda path: decode_clip(path, 0.0, CLIP)], ids=["probe", "decode"])
+def test_what_is_not_a_video_is_an_error(folder, act):
+    text = folder / "notes.mp4"
+    text.write_text("not a video " * 100)
+    empty = folder / "empty.mp4"
+    empty.touch()
+    with av.open(str(folder / "song.mp4"), "w") as container:
+        stream = container.add_stream("aac", 16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(1, 16_000).astype(np.float32)[None], "fltp", "mono")
+        frame.sample_rate, frame.pts = 16_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for path, reason in [(text, "cannot be decoded"), (empty, "cannot be decoded"), (folder / "song.mp4", "no video"),
+                         (folder / "absent.mp4", "no such file"), (folder, "")]:
+        with pytest.raises(MediaError, match=f"{path.name}: .*{reason}"):
+            act(path)
+
+
+def test_sound_that_starts_late_is_an_error(folder):
+    path = folder / "late.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", 25, options={"bf": "0"})
+        video.height = video.width = 64
+        video.pix_fmt = "yuv420p"
+        audio = container.add_stream("flac", 16_000, layout="mono", format="s16")
+        for index in range(75):
+            frame = av.VideoFrame.from_ndarray(picture(index), "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        frame = av.AudioFrame.from_ndarray((tone(2, 16_000) * 32767).astype(np.int16)[None], "s16", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 16_000, 16_000, Fraction(1, 16_000)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    with pytest.raises(MediaError, match=r"the audio starts at 1\.0"):
+        decode_clip(path, 0.3, CLIP)
+    with pytest.raises(MediaError, match=r"the audio starts 1\.00 s after"):
+        probe(path)
+    assert decode_clip(path, 1.2, CLIP)["audio_mask"]

@@ -1,0 +1,250 @@
+"""The command line: parses, calls, prints. No logic, and no jax before a command needs it.
+
+Exit status: 0 done (also a run that Ctrl-C stopped after saving), 1 what the user can mend, 2 usage, 130 interrupted.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from vatt.errors import VattError
+
+USAGE = """\
+usage: vatt COMMAND ...
+
+Self-supervised pretraining on video, audio and text.
+
+commands:
+  pretrain EXPERIMENT   train, and measure zero-shot retrieval at the end
+  evaluate RUN          measure zero-shot retrieval of a run's checkpoint
+  describe EXPERIMENT   parameters, tokens and FLOPs of a configuration
+  plot RUN              curves and a retrieval heat map as PNG
+  data demo DIR         make the demo media
+
+options:
+  -h, --help            this text; after a command, its own
+  --version             versions of vatt and of the packages that matter
+
+examples:
+  vatt pretrain experiments/demo.py
+  vatt pretrain experiments/demo.py --steps 200 --optim.learning-rate 5e-4 --model.video.keep 0.25
+  vatt evaluate runs/demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(args)
+    except VattError as error:
+        print(f"vatt: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vatt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        _version()
+        return 0
+    command = COMMANDS.get(args[0])
+    if command is None:
+        print(f"vatt: no command {args[0]!r}; {_nearest(args[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    return command(args[1:])
+
+
+def _nearest(name: str, known) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"commands are {', '.join(known)}"
+
+
+def _version() -> None:
+    from vatt.train.versions import versions
+
+    for name, found in versions().items():
+        print(f"{name} {found}")
+
+
+def pretrain(args: list[str]) -> int:
+    cfg = _config(
+        "pretrain",
+        args,
+        "Trains the model that EXPERIMENT describes and ends with zero-shot retrieval on held-out clips. Ctrl-C saves "
+        "and stops; the same command goes on from there.",
+        "vatt pretrain experiments/demo.py --steps 200 --run runs/short",
+    )
+    from vatt import plots
+    from vatt.train.loop import pretrain as run
+
+    console = _console()
+    result = run(cfg, console)
+    plots.curves(cfg.run)
+    if result is not None:
+        _print_retrieval(console, result, cfg.run)
+    return 0
+
+
+def evaluate(args: list[str]) -> int:
+    parser = _parser(
+        "evaluate",
+        "Measures zero-shot retrieval of a run's checkpoint on its held-out clips.",
+        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
+    parser.add_argument("--source", default="", help="folder of clips with captions (default: evaluate.source of the run)")
+    options = parser.parse_args(args)
+    from vatt.evals.run import evaluate_run
+
+    console = _console()
+    _print_retrieval(console, evaluate_run(options.run, options.step, options.source, console), options.run)
+    return 0
+
+
+def describe(args: list[str]) -> int:
+    cfg = _config(
+        "describe",
+        args,
+        "Prints parameters, tokens before and after DropToken, and forward FLOPs a clip, by modality and in all.",
+        "vatt describe experiments/vatt_mbs.py --model.video.keep 0.25",
+    )
+    from vatt.describe import table
+
+    _console().print(table(cfg))
+    return 0
+
+
+def plot(args: list[str]) -> int:
+    parser = _parser(
+        "plot",
+        "Writes the curves of a run, and a heat map of its retrieval, as PNG into its folder.",
+        "vatt plot runs/demo",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    options = parser.parse_args(args)
+    from pathlib import Path
+
+    from vatt import plots
+    from vatt.evals.run import evaluate_run
+
+    print(plots.curves(options.run))
+    result = evaluate_run(options.run, "latest", "", _console())
+    print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
+    return 0
+
+
+def data(args: list[str]) -> int:
+    parser = _parser(
+        "data",
+        "Makes and inspects media.",
+        "vatt data demo data/demo",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="make the demo media",
+        description="Makes short MP4 clips with captions beside them: DIR/train, and DIR/heldout from another seed.",
+        epilog="example: vatt data demo data/demo",
+    )
+    demo.add_argument("folder", metavar="DIR", help="where to; an unfinished making is continued, a finished one kept")
+    demo.add_argument("--clips", type=int, default=1536, help="training clips (default 1536)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of everything in them (default 0)")
+    options = parser.parse_args(args)
+    from vatt.data.demo import make_demo
+
+    with _progress(options.folder) as progress:
+        make_demo(options.folder, seed=options.seed, clips=options.clips, progress=progress)
+    print(f"{options.folder}/train and {options.folder}/heldout are ready")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "pretrain": pretrain,
+    "evaluate": evaluate,
+    "describe": describe,
+    "plot": plot,
+    "data": data,
+}
+
+
+def _parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"vatt {command}",
+        description=description,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _config(command: str, args: list[str], description: str, example: str):
+    """The configuration that an experiment file gives, with the options behind it applied."""
+    import tyro
+
+    from vatt.config import Config, load_experiment
+
+    usage = f"vatt {command} EXPERIMENT [options]"
+    args = [f"--{arg}" if re.match(r"[a-z][\w.]*=", arg) else arg for arg in args]  # optim.b1=0.8 is --optim.b1=0.8
+    wants_help = any(arg in ("-h", "--help") for arg in args)
+    if args and not args[0].startswith("-"):
+        default, options = load_experiment(args[0]), args[1:]
+    elif wants_help:
+        default, options = Config(), args
+    else:
+        print(f"usage: {usage}\nvatt {command}: name an experiment file first, such as experiments/demo.py", file=sys.stderr)
+        raise SystemExit(2)
+    return tyro.cli(
+        Config,
+        prog=f"vatt {command} EXPERIMENT",
+        description=f"{description}\n\nEvery field of the configuration can be set; defaults shown are those of the "
+        f"experiment named, or the paper's if none is.\n\nexample: {example}",
+        default=default,
+        args=options,
+        config=(tyro.conf.FlagConversionOff,),
+    )
+
+
+def _console():
+    from rich.console import Console
+
+    return Console()
+
+
+def _progress(label: str):
+    import contextlib
+
+    from rich.progress import Progress
+
+    @contextlib.contextmanager
+    def shown():
+        with Progress(console=_console(), transient=True) as progress:
+            task = progress.add_task(label)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    return shown()
+
+
+def _print_retrieval(console, result, run: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"zero-shot retrieval of {run}, chance beside each")
+    for name in ("", "R@1 %", "R@5 %", "R@10 %", "median rank", "mean rank", "clips"):
+        table.add_column(name, justify="right" if name else "left")
+    for direction, values in result.metrics.items():
+        chance = result.chance[direction]
+        cells = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")]
+        table.add_row(direction.replace("_to_", " → "), *cells, f"{values['items']:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

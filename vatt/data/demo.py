@@ -1,0 +1,294 @@
+"""Demo media: small videos with sound and captions, whose content is known.
+
+A shape of some colour moves over a noisy background. What is seen can be heard (the shape sets the timbre, the
+colour the pitch, the motion the loudness over time) and read (some captions describe the clip, others mislead), so
+that all three modalities can be learnt from one another, and retrieval scored, within minutes on a CPU. The files are
+ordinary MP4 (H.264 + AAC) with .srt captions beside them: they take the same path as any other media.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import av
+import numpy as np
+
+from vatt.data.captions import Caption, write_srt
+from vatt.errors import DataError
+
+VERSION = 1  # of what is made from a seed; a folder made by another version is refused
+
+SHAPES = ("circle", "square", "triangle", "cross", "ring")
+COLOURS = {
+    "red": (225, 30, 35),
+    "yellow": (240, 220, 30),
+    "green": (25, 150, 45),
+    "cyan": (30, 215, 225),
+    "blue": (35, 60, 215),
+    "pink": (250, 120, 200),
+    "white": (250, 250, 250),
+    "black": (8, 8, 8),
+}
+MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+
+# Partials of a shape's timbre: multiple of the pitch -> strength. Multiples stay below 4, and pitches (Hz) below
+# 1000, so that the second partial of every timbre survives at a sampling rate of 8 kHz.
+TIMBRES = {
+    "circle": {1: 1.0},
+    "square": {1: 1.0, 3: 0.6},
+    "triangle": {1: 1.0, 2: 0.6, 3: 0.4, 4: 0.3},
+    "cross": {1: 0.8, 1.5: 0.8, 2.76: 0.6},
+    "ring": {1: 0.5, 2: 1.0},
+}
+PITCHES = {colour: 160 * 1.3**i for i, colour in enumerate(COLOURS)}  # 160-1004 Hz
+
+FULL = (
+    "a {colour} {shape} moves {motion}",
+    "we see a {colour} {shape} that drifts to the {side}",
+    "here a {size} {colour} {shape} is going {motion}",
+    "the {shape} is {colour} and it goes {motion}",
+    "look a {colour} {shape} travels {motion}",
+    "now the {colour} {shape} slides {motion}",
+)
+PARTIAL = (
+    "something {colour}",
+    "it goes {motion}",
+    "this is a {shape}",
+    "a {colour} {shape}",
+    "the {shape} moves {motion}",
+    "a {size} {colour} thing",
+    "you can hear the {shape}",
+)
+IDLE = (
+    "thanks for watching",
+    "subscribe to my channel",
+    "hello and welcome back",
+    "let me know what you think",
+    "so as i said before",
+    "see you next time",
+    "okay let us begin",
+)
+SIDES = {"left": "left", "right": "right", "up": "top", "down": "bottom"}
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a clip shows and sounds like."""
+
+    shape: str
+    colour: str
+    motion: str
+
+
+COMBINATIONS = tuple(Factors(*values) for values in product(SHAPES, COLOURS, MOTIONS))
+
+
+def make_demo(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    clips: int = 1536,
+    heldout: int = len(COMBINATIONS),
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Makes `folder/train` and `folder/heldout`; returns at once where they are made already.
+
+    The same seed gives the same bytes with the same versions of the codecs. A making that was interrupted is
+    continued. The content of every clip is listed in `folder/factors.jsonl`.
+
+    Args:
+      seed: of all that is random.
+      clips: how many training clips, of random content.
+      heldout: how many held-out clips: the first of the 160 combinations, each once.
+      progress: called with (files done, files in all) as files are made.
+
+    Raises:
+      DataError: the folder cannot be written, or holds something else.
+    """
+    folder = Path(folder)
+    parameters = {"version": VERSION, "seed": seed, "clips": clips, "heldout": heldout}
+    jobs = [(folder / "train" / f"clip_{i:05d}.mp4", (seed, 0, i), None) for i in range(clips)]
+    order = np.random.default_rng((seed, 2)).permutation(heldout)  # so that a file's number does not tell its content
+    jobs += [(folder / "heldout" / f"clip_{i:05d}.mp4", (seed, 1, i), COMBINATIONS[c]) for i, c in enumerate(order)]
+    try:
+        if _is_made(folder, parameters):
+            return
+        _make(folder, parameters, jobs, progress or (lambda done, total: None))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the demo media: {error.strerror or error}") from error
+
+
+def _is_made(folder: Path, parameters: dict) -> bool:
+    """True: complete. False: to be made or continued. Raises DataError where the folder holds something else."""
+    for name in ("demo.json", "demo.partial.json"):
+        if (folder / name).exists():
+            found = json.loads((folder / name).read_text())
+            if found != parameters:
+                raise DataError(f"{folder} holds other demo media ({found}, asked for {parameters}); "
+                                "remove it or choose another folder")
+            return name == "demo.json"
+    if any((folder / split).exists() for split in ("train", "heldout")):
+        raise DataError(f"{folder} holds files that are not demo media; choose another folder")
+    return False
+
+
+def _make(folder: Path, parameters: dict, jobs: list, progress: Callable[[int, int], None]) -> None:
+    for split in ("train", "heldout"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    partial = folder / "demo.partial.json"
+    partial.write_text(json.dumps(parameters) + "\n")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [pool.submit(_make_clip, *job) for job in jobs]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                progress(done, len(jobs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    lines = [{"split": path.parent.name, "id": path.name, **asdict(future.result())}
+             for (path, _, _), future in zip(jobs, futures, strict=True)]
+    (folder / "factors.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.replace(partial, folder / "demo.json")
+
+
+def _make_clip(path: Path, key: tuple[int, ...], factors: Factors | None) -> Factors:
+    """Makes one clip and its captions, unless they are there. Training clips have `factors` None: drawn at random."""
+    rng = np.random.default_rng(key)
+    training = factors is None
+    factors = factors or COMBINATIONS[rng.integers(len(COMBINATIONS))]
+    if path.exists():
+        return factors
+    fps = int(rng.choice((8, 10, 12, 15)))
+    frames = round(rng.uniform(1.3, 1.7) * fps)
+    rate = int(rng.choice((16_000, 22_050, 24_000)))
+    captions = _captions(factors, frames / fps, rng) if training else [
+        Caption(0.0, frames / fps, FULL[0].format(**_words(factors, rng)))]
+    silent, uncaptioned = training and rng.random() < 0.1, training and rng.random() < 0.2
+    video = _draw(factors, frames, rng)
+    audio = None if silent else _play(factors, frames / fps, rate, rng)
+    temporary = path.with_name(f".{path.name}.{threading.get_ident()}.tmp")
+    try:
+        _encode(temporary, video, fps, audio, rate)
+        if not uncaptioned:
+            write_srt(path.with_suffix(".srt"), captions)
+        os.replace(temporary, path)  # last, so that a clip that is there is complete
+    finally:
+        temporary.unlink(missing_ok=True)
+    return factors
+
+
+def _draw(factors: Factors, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """The moving shape as [T H W 3] uint8. It crosses at least 45 % of the short side and stays in the centre crop."""
+    short = 2 * int(rng.integers(32, 45))
+    long = 2 * int(short * rng.uniform(1.0, 1.5) / 2)
+    height, width = (short, long) if rng.random() < 0.7 else (long, short)
+    radius = rng.uniform(0.13, 0.2)  # positions and sizes are in short sides, from the centre
+    reach = 0.5 - radius
+    travel = rng.uniform(0.45, 2 * reach)
+    begin = rng.uniform(-reach, reach - travel)
+    way = (begin + travel * np.linspace(0, 1, frames)).reshape(-1, 1, 1).astype(np.float32)
+    across = rng.uniform(-reach, reach)
+    dx, dy = MOTIONS[factors.motion]
+    centre_x, centre_y = (dx * way, across) if dx else (across, dy * way)
+
+    y = ((np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short)[:, None]
+    x = ((np.arange(width, dtype=np.float32) + 0.5 - width / 2) / short)[None, :]
+    outside = _distance(factors.shape, (x - centre_x) / radius, (y - centre_y) / radius)  # [T H W]
+    alpha = np.clip(0.5 - outside * (radius * short), 0, 1)[:, None]  # [T 1 H W]: planes are faster to blend
+
+    tint = (rng.uniform(70, 150) + rng.uniform(-18, 18, 3)).astype(np.float32).reshape(3, 1, 1)
+    background = tint + np.float32(rng.uniform(-25, 25)) * x + np.float32(rng.uniform(-25, 25)) * y  # [3 H W]
+    colour = np.array(COLOURS[factors.colour], np.float32).reshape(3, 1, 1) * rng.uniform(0.85, 1.0)
+    noise = int(rng.integers(4, 13))
+    planes = alpha * (colour - background)
+    planes += background
+    planes += rng.integers(-noise, noise + 1, (frames, 1, height, width), np.int8)
+    return np.ascontiguousarray(np.clip(planes, 0, 255, out=planes).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def _distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far a point is outside a shape of radius 1 (negative inside)."""
+    ax, ay = abs(x), abs(y)
+    match shape:
+        case "circle":
+            return np.hypot(x, y) - 0.95
+        case "square":
+            return np.maximum(ax, ay) - 0.8
+        case "triangle":
+            return np.maximum(y - 0.6, 0.866 * ax - 0.5 * y - 0.5)
+        case "cross":
+            return np.minimum(np.maximum(ax - 0.28, ay - 1), np.maximum(ax - 1, ay - 0.28))
+        case _:
+            return abs(np.hypot(x, y) - 0.75) - 0.25
+
+
+def _play(factors: Factors, seconds: float, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """The sound as [channels S] float32 in [-1, 1]."""
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = PITCHES[factors.colour] * 2 ** (rng.normal(0, 8) / 1200)  # detuned by some cents
+    tone = np.zeros(len(t))
+    for multiple, strength in TIMBRES[factors.shape].items():
+        tone += strength * np.sin(2 * np.pi * (multiple * pitch * t + rng.random()))
+    tone /= sum(TIMBRES[factors.shape].values())
+    match factors.motion:
+        case "left":
+            loudness = np.exp(-3 * t / seconds)
+        case "right":
+            loudness = np.exp(-3 * (1 - t / seconds))
+        case "up":
+            loudness = 0.55 + 0.45 * np.sin(2 * np.pi * (9 * t + rng.random()))
+        case _:
+            loudness = np.clip(8 * ((2.5 * t + rng.random()) % 1 - 0.5), 0, 1)
+    sound = rng.uniform(0.3, 0.8) * tone * loudness + rng.normal(0, rng.uniform(0.002, 0.02), len(t))
+    balance = [1.0] if rng.random() < 0.7 else rng.uniform(0.7, 1.0, 2)
+    return np.clip(np.outer(balance, sound), -1, 1).astype(np.float32)
+
+
+def _words(factors: Factors, rng: np.random.Generator) -> dict[str, str]:
+    size = ("small", "big", "little", "nice")[rng.integers(4)]
+    return {**asdict(factors), "size": size, "side": SIDES[factors.motion]}
+
+
+def _captions(factors: Factors, seconds: float, rng: np.random.Generator) -> list[Caption]:
+    """Five captions over the file, in random order: one to three that are true, others that mislead or say nothing."""
+    def say(phrases: tuple[str, ...], about: Factors = factors) -> str:
+        return phrases[rng.integers(len(phrases))].format(**_words(about, rng))
+
+    texts = [say(FULL)] + [say(FULL + PARTIAL) for _ in range(rng.integers(3))]
+    while len(texts) < 5:
+        other = COMBINATIONS[rng.integers(len(COMBINATIONS))]
+        texts.append(say(FULL + PARTIAL, other) if rng.random() < 0.5 else say(IDLE))
+    rng.shuffle(texts)
+    edges = np.linspace(0, seconds, len(texts) + 1)
+    return [Caption(float(edges[i]), float(edges[i + 1]), text) for i, text in enumerate(texts)]
+
+
+def _encode(path: Path, video: np.ndarray, fps: int, audio: np.ndarray | None, rate: int) -> None:
+    """Writes an MP4: H.264 that is cheap to decode, with a key frame every 8 frames, and AAC."""
+    options = {"preset": "ultrafast", "tune": "fastdecode", "crf": "31", "g": "8", "bf": "0", "threads": "1"}
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        picture = container.add_stream("libx264", fps, options=options)
+        picture.height, picture.width = video.shape[1:3]
+        picture.pix_fmt = "yuv420p"
+        sound = None
+        if audio is not None:
+            sound = container.add_stream("aac", rate, options={"aac_coder": "fast", "aac_pns": "0"})
+            sound.layout = "mono" if len(audio) == 1 else "stereo"
+            sound.bit_rate = 32_000 * len(audio)
+        for index, image in enumerate(video):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode(None))
+        if sound is not None:
+            frame = av.AudioFrame.from_ndarray(audio, "fltp", sound.layout.name)
+            frame.pts, frame.sample_rate, frame.time_base = 0, rate, Fraction(1, rate)
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))

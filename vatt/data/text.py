@@ -1,0 +1,168 @@
+"""Words and their numbers: the vocabulary, the encoding of captions, and pretrained word vectors."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from vatt.errors import DataError
+
+PAD, UNKNOWN = 0, 1
+SPECIAL = ("<pad>", "<unk>")
+
+
+class _Letters(dict):
+    """A table for `str.translate`: keeps letters, marks, digits and apostrophes; all else becomes a space."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        kind = unicodedata.category(character)
+        if character in "'’ʼ":
+            kept = "'"
+        elif kind == "Cf":  # joiners and soft hyphens stand within words
+            kept = ""
+        else:
+            kept = character if kind[0] in "LMN" else " "
+        return self.setdefault(code, kept)
+
+
+LETTERS = _Letters()
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation, in any script: `Don’t STOP!` gives `don't`, `stop`.
+
+    Apostrophes stay within words only. Accents are composed (NFC), so that either way of writing one is one word.
+    """
+    kept = unicodedata.normalize("NFC", text.lower()).translate(LETTERS)
+    return [word for word in (word.strip("'") for word in kept.split()) if word]
+
+
+class Vocabulary:
+    """Words and their ids: 0 pads, 1 is any unknown word, then the words by falling frequency.
+
+    Attributes:
+      words: every row, specials first.
+      ids: word -> row.
+    """
+
+    def __init__(self, words: Sequence[str]):
+        self.words = list(words)
+        self.ids = {word: row for row, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @classmethod
+    def build(cls, texts: Iterable[str], size: int) -> "Vocabulary":
+        """The most frequent words of `texts`, ties in alphabetical order; `size` rows at most, specials included."""
+        counts = Counter(word for text in texts for word in words(text))
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        return cls([*SPECIAL, *ranked[:max(0, size - len(SPECIAL))]])
+
+    def save(self, path: str | Path) -> None:
+        """Writes one word a line, specials first."""
+        Path(path).write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Reads one word a line. A plain list of words, without the specials, will do.
+
+        Raises:
+          DataError: the file is missing, not UTF-8 or empty, or a line is empty, holds several words or repeats one.
+        """
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        except OSError as error:
+            raise DataError(f"{path}: cannot read the vocabulary: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: the vocabulary is not UTF-8") from error
+        if lines[-1] == "":
+            lines.pop()
+        if all(line in SPECIAL for line in lines):
+            raise DataError(f"{path}: the vocabulary is empty; it should hold one word a line")
+        first: dict[str, int] = {}
+        for number, line in enumerate(lines, 1):
+            if len(line.split()) != 1:
+                raise DataError(f"{path}, line {number}: expected one word, found {line[:60]!r}")
+            if first.setdefault(line, number) != number:
+                raise DataError(f"{path}, line {number}: {line!r} stands on line {first[line]} already")
+        return cls(lines if tuple(lines[:2]) == SPECIAL else [*SPECIAL, *lines])
+
+    def encode(self, text: str, length: int) -> np.ndarray:
+        """The ids of a text's first `length` words, padded with 0. [L] int32"""
+        ids = [self.ids.get(word, UNKNOWN) for word in words(text)[:length]]
+        return np.array(ids + [PAD] * (length - len(ids)), np.int32)
+
+
+def load_word2vec(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple[np.ndarray, int]:
+    """Reads the vectors of a vocabulary's words from a word2vec file, `.bin` or text; streaming, so that it may be big.
+
+    A word that the file has only with capitals takes the first of those vectors. Rows of words that the file lacks
+    are zero.
+
+    Returns:
+      vectors: [V width] float32.
+      found: how many words have one.
+
+    Raises:
+      DataError: the file is missing, malformed or cut short, or its vectors have another width.
+    """
+    vectors = np.zeros((len(vocabulary), width), np.float32)
+    exact: set[int] = set()
+    found: set[int] = set()
+    try:
+        with open(path, "rb") as file:
+            header = file.readline().split()
+            if len(header) != 2 or not all(field.isdigit() for field in header):
+                raise DataError(f"{path}: not a word2vec file: the first line should give the number of words and "
+                                "the width of their vectors")
+            count, stored = map(int, header)
+            if stored != width:
+                raise DataError(f"{path}: vectors have width {stored}, but model.text.embed_width is {width}")
+            entries = _binary if str(path).endswith(".bin") else _text
+            for word, vector in entries(file, count, width, str(path)):
+                row = vocabulary.ids.get(word, vocabulary.ids.get(word.lower(), PAD))
+                if row <= UNKNOWN or row in exact or (row in found and word != vocabulary.words[row]):
+                    continue
+                vectors[row] = vector()
+                found.add(row)
+                if word == vocabulary.words[row]:
+                    exact.add(row)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the word vectors: {error.strerror}") from error
+    return vectors, len(found)
+
+
+def _text(file: BinaryIO, count: int, width: int, path: str) -> Iterator:
+    """Yields (word, function that gives its vector): only vectors that are wanted are parsed."""
+    for number in range(2, count + 2):
+        word, _, rest = file.readline().decode("utf-8", "replace").rstrip().partition(" ")
+        if not rest:
+            raise DataError(f"{path}, line {number}: cut short; {count} words were announced")
+
+        def vector(rest=rest, number=number) -> np.ndarray:
+            try:
+                values = np.array(rest.split(), np.float32)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: {error}") from error
+            if len(values) != width:
+                raise DataError(f"{path}, line {number}: {len(values)} values, expected {width}")
+            return values
+
+        yield word, vector
+
+
+def _binary(file: BinaryIO, count: int, width: int, path: str) -> Iterator:
+    """Yields (word, function that gives its vector). A word ends at a space; 32-bit floats follow."""
+    for number in range(count):
+        word = bytearray()
+        while (byte := file.read(1)) not in (b" ", b""):
+            word += byte
+        data = file.read(4 * width)
+        if len(data) < 4 * width:
+            raise DataError(f"{path}: cut short after {number} of {count} words")
+        yield word.strip().decode("utf-8", "replace"), lambda data=data: np.frombuffer(data, "<f4")

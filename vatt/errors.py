@@ -1,0 +1,33 @@
+"""The errors a user can cause and can mend. The command line prints their text and exits with status 1.
+
+Each message names the thing at fault and what to do about it; a traceback is for our mistakes, not theirs.
+"""
+
+
+class VattError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(VattError):
+    """A field of the configuration, or a combination of fields, that cannot work."""
+
+
+class DataError(VattError):
+    """A folder, caption file, vocabulary or set of clips that cannot be used."""
+
+
+class MediaError(DataError):
+    """One media file that cannot give the clip asked of it. Always names the file."""
+
+    def __init__(self, path, reason: str):
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class CheckpointError(VattError):
+    """A run folder or checkpoint that cannot be written, read or continued."""
+
+
+class NonFiniteError(VattError):
+    """A loss or an embedding that is NaN or infinite."""

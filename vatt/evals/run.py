@@ -1,0 +1,61 @@
+"""Evaluates a run from its folder alone."""
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from vatt import sharding
+from vatt.data.pipeline import evaluation_batches
+from vatt.errors import CheckpointError, DataError
+from vatt.evals.retrieval import Retrieval, evaluate
+from vatt.tasks.pretrain import Pretrain
+from vatt.train.checkpoint import Checkpoints, read_config, read_vocabulary
+from vatt.train.loop import load, weights
+from vatt.train.step import abstract_state
+
+
+def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval:
+    """Zero-shot retrieval of a checkpoint of `run`.
+
+    Args:
+      run: the folder that `vatt pretrain` wrote.
+      step: "latest", "best", or a number of steps.
+      source: folder of clips; "" for the one that the run's configuration names.
+
+    Raises:
+      CheckpointError: no such run or checkpoint, or one that cannot be restored.
+      DataError: no clips to evaluate on.
+    """
+    cfg = dataclasses.replace(read_config(run), run=str(run))
+    source = source or cfg.evaluate.source
+    if not source:
+        raise DataError(f"{run} names no evaluate.source; give a folder of clips with --source")
+    mesh, task = sharding.make_mesh(cfg.mesh), Pretrain(cfg)
+    sharding.check_batch(cfg.evaluate.batch_size, mesh, "evaluate.batch_size")
+    with Checkpoints(run, cfg.checkpoint) as checkpoints:
+        state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
+    batches = evaluation_batches(
+        load(source, cfg, console),
+        clip=cfg.clip,
+        vocabulary=read_vocabulary(run),
+        windows=cfg.evaluate.windows,
+        batch_size=cfg.evaluate.batch_size,
+    )
+    return evaluate(task, mesh, weights(state), state["stats"], batches)
+
+
+def _find_step(checkpoints: Checkpoints, step: str) -> int:
+    kept = checkpoints.steps
+    if not kept:
+        raise CheckpointError(f"{checkpoints.folder} holds no finished checkpoint yet")
+    if step == "latest":
+        return max(kept)
+    if step == "best":
+        best = checkpoints.best_step()
+        if best is None:
+            raise CheckpointError(f"{checkpoints.folder}: no checkpoint was evaluated when it was saved; use --step latest")
+        return best
+    if not step.isdecimal() or int(step) not in kept:
+        raise CheckpointError(f"{checkpoints.folder}: no step {step}; there are {', '.join(map(str, kept))}, latest and best")
+    return int(step)

@@ -1,0 +1,133 @@
+"""The Transformer encoder of every tower: pre-norm blocks, stored stacked and run by `jax.lax.scan`.
+
+Modules hold parameters and nothing else: no random state, no mesh. Randomness is a key given at call time; `None`
+means evaluation. Sizes and details: VATT paper section 3.2 and appendix, and the released code where it is silent.
+"""
+
+import einops
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vatt.config import EncoderConfig, ModelConfig
+from vatt.sharding import constrain
+
+NORM_EPS = 1e-6
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """Zeroes entries at `rate` and scales the rest by 1 / (1 - rate); does nothing without a key."""
+    if key is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), 0)
+
+
+def linear(n_in: int, n_out: int, *, dtype: str, rngs: nnx.Rngs, bias: bool = True, fused: int = 1) -> nnx.Linear:
+    """A dense layer with the Glorot-uniform weights of the released code. `fused` such layers side by side are drawn
+    as if each stood alone."""
+    limit_as_if_alone = nnx.initializers.variance_scaling(
+        2 * n_in / (n_in + n_out / fused), "fan_in", "uniform"
+    )
+    return nnx.Linear(n_in, n_out, use_bias=bias, dtype=dtype, kernel_init=limit_as_if_alone, rngs=rngs)
+
+
+class Attention(nnx.Module):
+    def __init__(self, cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
+        self.cfg = cfg
+        bias = cfg.style == "vit"
+        self.qkv = linear(cfg.width, 3 * cfg.width, dtype=dtype, rngs=rngs, bias=bias, fused=3)
+        self.out = linear(cfg.width, cfg.width, dtype=dtype, rngs=rngs, bias=bias)
+
+    def __call__(self, x, *, bias, key):  # x: [B N D]; bias: [B|1 H|1 N N] or None, added to the logits
+        # Heads go in front of tokens and the products are plain einsums: on CPU this is a quarter faster than
+        # jax.nn.dot_product_attention, on accelerators XLA fuses it alike.
+        q, k, v = einops.rearrange(self.qkv(x), "b n (s h d) -> s b h n d", s=3, h=self.cfg.heads)
+        if self.cfg.style == "vit":
+            q = q * (q.shape[-1] ** -0.5)
+        logits = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
+        if bias is not None:
+            logits = logits + bias
+        weights = dropout(jax.nn.softmax(logits), self.cfg.dropout, key).astype(x.dtype)
+        mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, v)
+        return self.out(einops.rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class Block(nnx.Module):
+    """Attention and MLP, each behind a norm and around a residual."""
+
+    def __init__(self, cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
+        self.cfg = cfg
+        bias = cfg.style == "vit"
+        self.attention_norm = norm(cfg, dtype=dtype, rngs=rngs)
+        self.attention = Attention(cfg, dtype=dtype, rngs=rngs)
+        # The paper's text tower has RMS norms, except for this ordinary one.
+        self.mlp_norm = nnx.LayerNorm(cfg.width, epsilon=NORM_EPS, dtype=dtype, rngs=rngs)
+        self.up = linear(cfg.width, cfg.mlp_width, dtype=dtype, rngs=rngs, bias=bias)
+        self.down = linear(cfg.mlp_width, cfg.width, dtype=dtype, rngs=rngs, bias=bias)
+
+    def __call__(self, x, *, bias, key):  # x: [B N D]
+        keys = [None] * 4 if key is None else jax.random.split(key, 4)
+        rate = self.cfg.dropout
+        x = x + dropout(self.attention(self.attention_norm(x), bias=bias, key=keys[0]), rate, keys[1])
+        hidden = dropout(nnx.gelu(self.up(self.mlp_norm(x))), rate, keys[2])
+        return x + dropout(self.down(hidden), rate, keys[3])
+
+
+def norm(cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
+    kind = nnx.LayerNorm if cfg.style == "vit" else nnx.RMSNorm
+    return kind(cfg.width, epsilon=NORM_EPS, dtype=dtype, rngs=rngs)
+
+
+class Encoder(nnx.Module):
+    """`depth` blocks with leaves stacked to [depth, ...], then a norm."""
+
+    def __init__(self, cfg: EncoderConfig, model: ModelConfig, *, rngs: nnx.Rngs):
+        self.cfg, self.model = cfg, model
+        keys = jax.random.split(rngs.params(), cfg.depth)
+        self.blocks = nnx.vmap(lambda key: Block(cfg, dtype=model.dtype, rngs=nnx.Rngs(key)))(keys)
+        self.norm = norm(cfg, dtype=model.dtype, rngs=rngs)
+
+    def __call__(self, x, *, mask=None, bias=None, bias_layers="all", key=None):
+        """Encodes tokens.
+
+        Args:
+          x: [B N D] tokens, [AGG] first.
+          mask: [B N] bool, False for padding, which no token attends to; None: all are real.
+          bias: [H N N] added to the attention logits of the layers named by `bias_layers`; None: none.
+          bias_layers: "first" or "all".
+          key: for dropout; None: evaluation.
+
+        Returns: [B N D].
+        """
+        cfg = self.cfg
+        padding = None if mask is None else jnp.where(mask[:, None, None, :], 0.0, -1e9)
+        everywhere = padding if bias is None or bias_layers == "first" else add(padding, bias[None])
+        first = None if bias is None or bias_layers == "all" else bias[None]
+        layer_keys = None if key is None else jax.random.split(key, cfg.depth)
+
+        def run(x, layer):
+            block, index, layer_key = layer
+            extra = everywhere
+            if first is not None:
+                extra = add(everywhere, jnp.where(index == 0, first, 0.0))
+            x = constrain(x, "activation")
+            # Cast, then gathered: what crosses the network is the compute dtype.
+            block = jax.tree.map(lambda w: constrain(w.astype(self.model.dtype), "weight"), block)
+            return block(x, bias=extra, key=layer_key), None
+
+        if self.model.remat == "full":
+            run = jax.checkpoint(run)
+        layers = (self.blocks, jnp.arange(cfg.depth), layer_keys)
+        x, _ = jax.lax.scan(run, x, layers, unroll=self._unroll())
+        x = self.norm(x)
+        return dropout(x, cfg.dropout, None if key is None else jax.random.fold_in(key, cfg.depth))
+
+    def _unroll(self) -> int:
+        # XLA's CPU backend runs loop bodies at about half speed, accelerators do not, and compile a loop faster.
+        unrolled = self.model.layers == "unroll" or (self.model.layers == "auto" and jax.default_backend() == "cpu")
+        return self.cfg.depth if unrolled else 1
+
+
+def add(a: jax.Array | None, b: jax.Array) -> jax.Array:
+    return b if a is None else a + b

@@ -1,0 +1,101 @@
+"""VATT: tokenizers -> encoders -> heads, and its parameters as plain dicts.
+
+`Vatt` is the definition. At run time parameters and batch-norm statistics are nested dicts of arrays that
+`init` makes and `apply` takes, so that nothing walks a graph of Python objects in the training loop.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vatt.config import MODALITIES, ClipConfig, ModelConfig
+from vatt.models.heads import Heads
+from vatt.models.layers import Encoder, linear
+from vatt.models.tokenizers import AudioTokenizer, TextTokenizer, VideoTokenizer
+
+
+class Vatt(nnx.Module):
+    """Video, audio and text towers, modality-specific or sharing one encoder, and the heads above them.
+
+    A batch may lack any modality. Keys: video [B T H W C] uint8, audio [B S] float32, text [B K L] int32 word ids,
+    audio_mask [B] and text_mask [B K] bool (absent: all valid).
+    """
+
+    def __init__(self, model: ModelConfig, clip: ClipConfig, *, rngs: nnx.Rngs):
+        self.agnostic = model.backbone == "agnostic"
+        tokenizers = {"video": VideoTokenizer, "audio": AudioTokenizer, "text": TextTokenizer}
+        self.tokenizers = nnx.Dict({m: tokenizers[m](model, clip, rngs=rngs) for m in MODALITIES})
+        names = ("shared",) if self.agnostic else MODALITIES
+        configs = {"shared": model.video, "video": model.video, "audio": model.audio, "text": model.text}
+        self.encoders = nnx.Dict({name: Encoder(configs[name].encoder, model, rngs=rngs) for name in names})
+        self.bias_layers = model.text.bias_layers
+        if model.projections == "dense_gelu":
+            width = model.video.encoder.width
+            self.post = nnx.Dict({m: linear(width, width, dtype=model.dtype, rngs=rngs) for m in MODALITIES})
+        self.heads = Heads(model, rngs=rngs)
+
+    def encode(self, modality: str, x: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
+        """One tower: video [B T H W C], audio [B S] or text [B L] -> the last hidden state of [AGG], [B D].
+
+        `key` turns DropToken and dropout on.
+        """
+        keys = [None] * 2 if key is None else jax.random.split(key)
+        tokens = self.tokenizers[modality](x, key=keys[0])
+        encoder = self.encoders["shared" if self.agnostic else modality]
+        pooled = encoder(
+            tokens.x, mask=tokens.mask, bias=tokens.bias, bias_layers=self.bias_layers, key=keys[1]
+        )[:, 0]
+        return nnx.gelu(self.post[modality](pooled)) if hasattr(self, "post") else pooled
+
+    def __call__(self, batch: dict, *, key: jax.Array | None = None, train: bool = False) -> dict[str, jax.Array]:
+        """Embeddings in the common spaces, named and shaped as `Heads` gives them, for the modalities in the batch."""
+        keys = dict(zip(MODALITIES, [None] * 3 if key is None else jax.random.split(key, 3), strict=True))
+        pooled = {}
+        for modality in MODALITIES:
+            if modality == "text" and "text" in batch:
+                B, K, L = batch["text"].shape
+                flat = self.encode("text", batch["text"].reshape(B * K, L), key=keys["text"])
+                pooled["text"] = flat.reshape(B, K, -1)
+            elif modality in batch:
+                pooled[modality] = self.encode(modality, batch[modality], key=keys[modality])
+        masks = {name: batch[name] for name in ("audio_mask", "text_mask") if name in batch}
+        return self.heads(pooled, **masks, train=train)
+
+
+def init(model: ModelConfig, clip: ClipConfig, key: jax.Array) -> tuple[dict, dict]:
+    """Fresh parameters and batch-norm statistics, as nested dicts of float32 arrays."""
+    _, params, stats = _split(Vatt(model, clip, rngs=nnx.Rngs(key)))
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def apply(
+    model: ModelConfig, clip: ClipConfig, params: dict, stats: dict, batch: dict, *, key=None, train: bool = False
+) -> tuple[dict[str, jax.Array], dict]:
+    """Calls `Vatt` on `batch`. Returns its embeddings, and the batch-norm statistics, new if `train`."""
+    module: Vatt = nnx.merge(
+        _definition(model, clip),
+        nnx.State(jax.tree.map(nnx.Param, params)),
+        nnx.State(jax.tree.map(nnx.BatchStat, stats)),
+    )
+    z = module(batch, key=key, train=train)
+    return z, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+def _split(module: Vatt):
+    definition, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
+    assert not jax.tree.leaves(rest), "modules hold parameters and batch-norm statistics only"
+    return definition, params, stats
+
+
+@functools.cache
+def _definition(model: ModelConfig, clip: ClipConfig) -> nnx.GraphDef:
+    definitions = []
+
+    def trace(key):
+        definitions.append(_split(Vatt(model, clip, rngs=nnx.Rngs(key)))[0])
+        return jnp.zeros(())
+
+    jax.eval_shape(trace, jax.random.key(0))
+    return definitions[0]

@@ -1,0 +1,77 @@
+"""Pretraining: the VATT model under a weighted sum of contrastive losses."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from vatt.config import Config
+from vatt.losses import mil_nce, nce, sigmoid
+from vatt.models import vatt
+from vatt.models.heads import unit
+
+# Which embeddings a pair compares, and the mask of its second modality.
+PAIRS = {
+    "video_audio": ("z_va", "z_av", "audio_mask"),
+    "video_text": ("z_vt", "z_tv", "text_mask"),
+    "audio_text": ("z_at", "z_tv", "text_mask"),
+}
+SIGMOID_BIAS = -10.0  # where the bias of the sigmoid loss starts (Zhai et al. 2023)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Model, loss and metrics of a pretraining run, as functions of plain dicts of arrays."""
+
+    cfg: Config
+
+    def init(self, key: jax.Array) -> tuple[dict, dict]:
+        """Fresh parameters and batch-norm statistics. What the loss learns lies under "loss"."""
+        params, stats = vatt.init(self.cfg.model, self.cfg.clip, key)
+        loss = self.cfg.loss
+        learned = {}
+        if loss.temperature_mode == "learned" or loss.form == "sigmoid":
+            learned["log_scale"] = jnp.float32(-math.log(loss.temperature))
+        if loss.form == "sigmoid":
+            learned["bias"] = jnp.float32(SIGMOID_BIAS)
+        if learned:
+            params["loss"] = {pair: dict(learned) for pair in self._pairs()}
+        return params, stats
+
+    def loss(self, params: dict, stats: dict, batch: dict, key: jax.Array) -> tuple[jax.Array, tuple[dict, dict]]:
+        """Returns the scalar that is minimised, then the new statistics and named metrics."""
+        z, stats = self.embed(params, stats, batch, key=key, train=True)
+        z = {name: unit(x) for name, x in z.items()}
+        metrics, total = {}, jnp.zeros(())
+        for pair, weight in self._pairs().items():
+            value = self.pair_loss(pair, z, batch, params.get("loss", {}).get(pair, {}))
+            metrics[f"loss/{pair}"] = value
+            total = total + weight * value
+            if "loss" in params:
+                metrics[f"temperature/{pair}"] = jnp.exp(-params["loss"][pair]["log_scale"])
+        if self.cfg.loss.reduction == "mean":
+            total = total / sum(self._pairs().values())
+        return total, (stats, {"loss": total} | metrics)
+
+    def pair_loss(self, pair: str, z: dict, batch: dict, learned: dict) -> jax.Array:
+        cfg = self.cfg.loss
+        first, second, mask_name = PAIRS[pair]
+        a, b, mask = z[first], z[second], batch.get(mask_name)
+        if pair == "audio_text" and "audio_mask" in batch:
+            # Without its sound a clip is neither a positive nor a negative here.
+            mask = mask & batch["audio_mask"][:, None] if mask is not None else batch["audio_mask"][:, None]
+        scale = jnp.exp(learned["log_scale"]) if learned else 1 / cfg.temperature
+        if cfg.form == "sigmoid":
+            return sigmoid(a, b, mask=mask, scale=scale, bias=learned["bias"])
+        contrast = nce if pair == "video_audio" else mil_nce
+        name = "mask" if pair == "video_audio" else "candidate_mask"
+        return contrast(a, b, **{name: mask}, temperature=1 / scale, form=cfg.form)
+
+    def embed(self, params, stats, batch, *, key=None, train=False) -> tuple[dict, dict]:
+        """Embeddings (not yet of unit length) of the modalities in `batch`, and the batch-norm statistics."""
+        model = {name: value for name, value in params.items() if name != "loss"}
+        return vatt.apply(self.cfg.model, self.cfg.clip, model, stats, batch, key=key, train=train)
+
+    def _pairs(self) -> dict[str, float]:
+        return {pair: weight for pair, weight in self.cfg.loss.weights.items() if weight > 0}

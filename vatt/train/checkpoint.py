@@ -1,0 +1,167 @@
+"""The run folder: what lies beside the weights, and the checkpoints themselves (Orbax, written in the background).
+
+    RUN/config.json       the configuration
+    RUN/vocabulary.txt    one word a line
+    RUN/versions.json     the packages that wrote the run
+    RUN/checkpoints/STEP  the training state after STEP steps
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from vatt.config import CheckpointConfig, Config, from_json, to_json
+from vatt.data.text import Vocabulary
+from vatt.errors import CheckpointError, ConfigError
+from vatt.train.versions import versions
+
+# What may differ between a run and its continuation, since it changes neither the state nor the order of the clips.
+FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.threads")
+
+
+def open_run(cfg: Config) -> Path:
+    """Makes the run folder, or checks that one that exists was started with the same configuration.
+
+    Raises:
+      CheckpointError: the folder cannot be written, or belongs to another configuration.
+    """
+    run = Path(cfg.run)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if (run / "config.json").exists():
+            _check_same(run, read_config(run), cfg)
+        _write(run / "versions.json", json.dumps(versions(), indent=2))
+        _write(run / "config.json", to_json(cfg))
+    except OSError as error:
+        raise CheckpointError(
+            f"{run}: cannot be written ({error.strerror}); choose another folder with --run"
+        ) from error
+    return run
+
+
+def _write(path: Path, text: str) -> None:
+    """Replaces the file at once, so that no reader and no crash sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def _check_same(run: Path, old: Config, new: Config) -> None:
+    before, now = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
+    changed = [
+        f"{name} {before[name]} -> {now[name]}"
+        for name in before
+        if before[name] != now[name] and not any(f"{name}.".startswith(f"{free}.") for free in FREE_TO_CHANGE)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{run} was started with another configuration ({'; '.join(changed)}). "
+            "Choose another folder with --run, or remove this one"
+        )
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def read_config(run: str | Path) -> Config:
+    """The configuration of a run. Raises CheckpointError when the folder is not a run or is from another version."""
+    path = Path(run) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{run}: not a run folder (no config.json); give the folder that vatt pretrain wrote")
+    try:
+        return from_json(path.read_text())
+    except (ConfigError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+
+
+def read_vocabulary(run: str | Path) -> Vocabulary:
+    return Vocabulary.load(Path(run) / "vocabulary.txt")
+
+
+class Checkpoints:
+    """The checkpoints of a run: the latest `keep`, and the best by `best` if that metric is known."""
+
+    def __init__(self, run: str | Path, cfg: CheckpointConfig):
+        # Orbax logs its progress at warning level to the root logger; the run's own lines say what matters.
+        policies = ocp.training.preservation_policies
+        keep: list = [policies.LatestN(cfg.keep)]
+        if cfg.best:
+            keep.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics["best"], n=1, keep_checkpoints_without_metrics=False
+                )
+            )
+        self.cfg = cfg
+        self.folder = (Path(run) / "checkpoints").absolute()
+        self._pending = None
+        try:
+            self._orbax = ocp.training.Checkpointer(
+                self.folder, preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+            )
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: cannot be opened ({error})") from error
+
+    @property
+    def steps(self) -> Sequence[int]:
+        return [checkpoint.step for checkpoint in self._orbax.checkpoints]
+
+    def best_step(self) -> int | None:
+        """The kept step whose metric was highest, or None if none was measured."""
+        scored = [(c.metrics["best"], c.step) for c in self._orbax.checkpoints if c.metrics]
+        return max(scored)[1] if scored else None
+
+    def save(self, step: int, state: dict, metrics: dict[str, float] | None = None) -> None:
+        """Starts writing `state` and returns; the state may be donated at once. A step already there stays."""
+        if step in self.steps:
+            return
+        self.wait()
+        best = None if metrics is None or self.cfg.best not in metrics else {"best": metrics[self.cfg.best]}
+        # A copy on the device: the next step donates these buffers while the writer still reads them.
+        self._pending = self._orbax.save_async(step, jax.tree.map(jax.numpy.copy, state), metrics=best, force=True)
+
+    def wait(self) -> None:
+        """Until what `save` started is on disk. Raises CheckpointError if it could not be written."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.folder}: a checkpoint could not be written ({error}); earlier ones are intact"
+            ) from error
+
+    def load(self, step: int, abstract: dict) -> dict:
+        """The state after `step` steps, placed as `abstract` (ShapeDtypeStructs with shardings) says.
+
+        Raises:
+          CheckpointError: the checkpoint is incomplete, or of another model.
+        """
+        try:
+            return self._orbax.load(step, abstract)
+        except Exception as error:  # Orbax raises many kinds
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{self.folder / str(step)}: cannot be restored, it is incomplete or of another model ({reason}). "
+                f"Remove that folder to go on from an earlier step (there are {self.steps})"
+            ) from error
+
+    def close(self) -> None:
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,70 @@
+"""The training state and the jitted step.
+
+The state is one dict of arrays, {step, params, stats, opt} and ema if asked for. Randomness is the seed's key folded
+with the step, so that nothing else need be saved.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from vatt import sharding
+from vatt.config import Config
+from vatt.tasks.pretrain import Pretrain
+from vatt.train.optim import make_optimizer, schedule
+
+State = dict[str, Any]
+
+
+def init_state(cfg: Config, task: Pretrain) -> State:
+    """The state before the first step."""
+    params, stats = task.init(jax.random.key(cfg.seed))
+    state = {"step": jnp.zeros((), jnp.int32), "params": params, "stats": stats}
+    state["opt"] = make_optimizer(cfg, params).init(params)
+    if cfg.optim.ema:
+        state["ema"] = params
+    return state
+
+
+def abstract_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
+    """Shapes, types and shardings of the state on `mesh`, without making it."""
+    shapes = jax.eval_shape(functools.partial(init_state, cfg, task))
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, sharding.state_shardings(shapes, mesh)
+    )
+
+
+def make_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
+    """The state before the first step, born sharded."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(cfg, task, mesh))
+    with jax.set_mesh(mesh):
+        return jax.jit(functools.partial(init_state, cfg, task), out_shardings=shardings)()
+
+
+def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
+    """`step(state, batch) -> (state, metrics)`, jitted. The state passed in is donated: use the one returned."""
+    shapes = abstract_state(cfg, task, mesh)
+    optimizer = make_optimizer(cfg, shapes["params"])
+    rate = schedule(cfg.optim, cfg.steps)
+    shardings = jax.tree.map(lambda x: x.sharding, shapes)
+
+    def step(state: State, batch: dict) -> tuple[State, dict]:
+        key = jax.random.fold_in(jax.random.key(cfg.seed + 1), state["step"])
+        gradient = jax.value_and_grad(task.loss, has_aux=True)
+        (_, (stats, metrics)), grads = gradient(state["params"], state["stats"], batch, key)
+        updates, opt = optimizer.update(grads, state["opt"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": rate(state["step"])}
+        new = {"step": state["step"] + 1, "params": params, "stats": stats, "opt": opt}
+        if cfg.optim.ema:
+            new["ema"] = jax.tree.map(
+                lambda mean, x: cfg.optim.ema * mean + (1 - cfg.optim.ema) * x, state["ema"], params
+            )
+        return new, metrics
+
+    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh)))
