@@ -236,13 +236,14 @@ def _progress(label: str):
 def _print_retrieval(console, result, run: str) -> None:
     from rich.table import Table
 
-    table = Table(title=f"zero-shot retrieval of {run}, chance beside each")
-    for name in ("", "R@1 %", "R@5 %", "R@10 %", "median rank", "mean rank", "clips"):
-        table.add_column(name, justify="right" if name else "left")
+    table = Table(title=f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)")
+    for name in ("", "R@1", "R@5", "R@10", "median", "mean", "clips"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for direction, values in result.metrics.items():
         chance = result.chance[direction]
-        cells = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")]
-        table.add_row(direction.replace("_to_", " → "), *cells, f"{values['items']:.0f}")
+        recalls = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10")]
+        ranks = [f"{values[m]:.0f} ({chance[m]:.0f})" for m in ("median_rank", "mean_rank")]
+        table.add_row(direction.replace("_to_", " → "), *recalls, *ranks, f"{values['items']:.0f}")
     console.print(table)
 
 

@@ -8,6 +8,7 @@ arXiv 2104.11178); where the released code computes another function, the field 
 import dataclasses
 import json
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,7 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def config(cls):
-    return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-
-
-@config
+@dataclass(frozen=True, kw_only=True)
 class ClipConfig:
     """What one clip is: the cut of a media file that the model sees. Video and audio start at the same instant."""
 
@@ -50,7 +47,7 @@ class ClipConfig:
         return max(self.frames / self.fps, self.samples / self.sample_rate)
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """A pre-norm Transformer encoder (vit: BERT/ViT; t5: no biases, RMS norms, attention without 1/sqrt(d))."""
 
@@ -73,18 +70,18 @@ def _check_keep(modality: str, keep: float) -> None:
     check(0 < keep <= 1, f"model.{modality}.keep is {keep}; it is the share of tokens kept, in (0, 1]")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class VideoConfig:
     patch: tuple[int, int, int] = (4, 16, 16)  # tubelet: frames, height, width
     keep: float = 0.5  # share of tokens that DropToken keeps in training (1 keeps all)
-    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self):
         check(min(self.patch) >= 1, f"model.video.patch is {self.patch}; every side must be at least 1")
         _check_keep("video", self.keep)
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class AudioConfig:
     input: Literal["waveform", "log_mel"] = "waveform"  # patches of the raw waveform, or of its log-mel spectrogram
     patch: int = 128  # samples a waveform patch
@@ -93,7 +90,7 @@ class AudioConfig:
     window_seconds: float = 2048 / 48_000  # length of the STFT window (seconds)
     hop_seconds: float = 1024 / 48_000  # step of the STFT window (seconds)
     keep: float = 0.5  # share of tokens that DropToken keeps in training (1 keeps all)
-    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     def __post_init__(self):
         check(self.patch >= 1, f"model.audio.patch is {self.patch}; it must be at least 1")
@@ -104,7 +101,7 @@ class AudioConfig:
         _check_keep("audio", self.keep)
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class TextConfig:
     vocab_size: int = 65_536  # rows of the word table; id 0 pads, id 1 is an unknown word
     embed_width: int = 300  # width of a word vector
@@ -114,7 +111,7 @@ class TextConfig:
     buckets: int = 32  # buckets of the relative bias
     max_distance: int = 64  # distance (words) from which all positions share a bucket
     bias_layers: Literal["first", "all"] = "first"  # layers given the relative bias (paper: first; released: all)
-    encoder: EncoderConfig = dataclasses.field(default_factory=lambda: EncoderConfig(
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(
         depth=6, width=512, mlp_width=2048, heads=8, style="t5"))
 
     def __post_init__(self):
@@ -124,7 +121,7 @@ class TextConfig:
         check(self.max_distance > self.buckets // 4, "model.text.max_distance must exceed a quarter of model.text.buckets")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class HeadsConfig:
     """Projections into the common spaces: video and audio meet in va; video and text in vt, which video reaches
     through va (paper section 3.3)."""
@@ -139,12 +136,12 @@ class HeadsConfig:
         check(min(self.va_width, self.vt_width) >= 1, "model.heads.va_width and vt_width must be at least 1")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    video: VideoConfig = dataclasses.field(default_factory=VideoConfig)
-    audio: AudioConfig = dataclasses.field(default_factory=AudioConfig)
-    text: TextConfig = dataclasses.field(default_factory=TextConfig)
-    heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
     backbone: Literal["specific", "agnostic"] = "specific"  # one encoder a modality, or one shared by all three
     projections: Literal["none", "dense_gelu"] = "none"  # per-modality layers around a shared encoder (released: dense_gelu)
     dtype: Literal["float32", "bfloat16"] = "float32"  # arithmetic of the towers; parameters stay float32
@@ -162,7 +159,7 @@ class ModelConfig:
               "model.projections dense_gelu belongs to model.backbone agnostic")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The objective: a weighted sum over pairs of modalities. A weight of 0 leaves the pair out."""
 
@@ -184,7 +181,7 @@ class LossConfig:
         return {"video_audio": self.video_audio, "video_text": self.video_text, "audio_text": self.audio_text}
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     name: Literal["adam", "adamw"] = "adam"  # adamw adds decoupled weight decay
     learning_rate: float = 1e-4  # at the end of the warm-up
@@ -209,7 +206,7 @@ class OptimConfig:
               "optim.weight_decay, clip_norm must not be negative and eps must be above 0")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     sources: tuple[str, ...] = ()  # folders of media files with .srt captions beside them; demo:DIR/train makes the demo media
     vocabulary: str = ""  # a vocabulary file, one word a line; empty: built from the training captions
@@ -219,7 +216,7 @@ class DataConfig:
         check(self.threads >= 0, f"data.threads is {self.threads}; it must not be negative")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Zero-shot retrieval on held-out clips."""
 
@@ -233,7 +230,7 @@ class EvaluateConfig:
         check(min(self.windows, self.batch_size) >= 1, "evaluate.windows and evaluate.batch_size must be at least 1")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
     every: int = 1_000  # steps between checkpoints
     keep: int = 3  # latest checkpoints kept
@@ -243,7 +240,7 @@ class CheckpointConfig:
         check(self.every >= 1 and self.keep >= 1, "checkpoint.every and checkpoint.keep must be at least 1")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class LogConfig:
     every: int = 50  # steps between lines of metrics.jsonl and TensorBoard
     tensorboard: bool = True  # also write TensorBoard events
@@ -252,7 +249,7 @@ class LogConfig:
         check(self.every >= 1, "log.every must be at least 1")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class MeshConfig:
     """How devices are laid out. The batch is split over data and fsdp; parameters over fsdp."""
 
@@ -264,7 +261,7 @@ class MeshConfig:
         check(self.fsdp >= 1, "mesh.fsdp must be at least 1")
 
 
-@config
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One pretraining run."""
 
@@ -272,15 +269,15 @@ class Config:
     seed: int = 0  # of the parameters, the order of the clips and DropToken
     steps: int = 500_000  # training steps
     batch_size: int = 2048  # clips a step, over all devices
-    clip: ClipConfig = dataclasses.field(default_factory=ClipConfig)
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
-    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    log: LogConfig = dataclasses.field(default_factory=LogConfig)
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
 
     def __post_init__(self):
         check(self.run != "", "run is empty; name a folder, such as runs/first")
@@ -307,7 +304,7 @@ def from_json(text: str) -> Config:
 
 
 def _build(cls, values: dict, where: str):
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     check(not unknown, f"{where} has a field this version of vatt does not know: {', '.join(unknown)}")
     kwargs = {}

@@ -25,18 +25,21 @@ class Caption:
 def read_srt(path: str | Path) -> tuple[Caption, ...]:
     """Reads the captions of a SubRip file in the order of the file.
 
-    The text may span lines, which are joined by a space; index lines are optional; an empty file has no captions.
+    The text may span lines, which are joined by a space; index lines are optional; an empty file has no
+    captions.
 
     Raises:
-      DataError: the file cannot be read or is not UTF-8, or a line is where no caption has begun, or a time is
-        malformed or runs backwards. The message names the file and the line.
+      DataError: the file cannot be read or is not UTF-8, or a line is where no caption has begun, or a time
+        is malformed or runs backwards. The message names the file and the line.
     """
     try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"{path}: cannot read the captions: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: the captions are not UTF-8; convert the file, for instance with iconv") from error
+        raise DataError(
+            f"{path}: the captions are not UTF-8; convert the file, for instance with iconv"
+        ) from error
     captions: list[Caption] = []
     timing: tuple[float, float] | None = None
     text: list[str] = []
@@ -49,29 +52,30 @@ def read_srt(path: str | Path) -> tuple[Caption, ...]:
         if "-->" in line:
             finish()
             timing, text = _timing(line, f"{path}, line {number}"), []
-        elif not line.strip():
-            # A blank line ends a caption only when an index or a time follows it: texts may hold blank lines.
-            continue
-        elif _is_index(lines, number - 1):
-            continue
+        elif not line.strip() or _is_index(lines, number - 1, timing is None):
+            continue  # a blank line ends no caption: texts may hold some
         elif timing is None:
-            raise DataError(f"{path}, line {number}: expected a time such as 00:00:01,000 --> 00:00:02,500, "
-                            f"found {line.strip()[:60]!r}")
+            raise DataError(
+                f"{path}, line {number}: expected a time such as 00:00:01,000 --> 00:00:02,500, "
+                f"found {line.strip()[:60]!r}"
+            )
         else:
             text.append(MARKUP.sub("", line))
     finish()
     return tuple(captions)
 
 
-def _is_index(lines: Sequence[str], at: int) -> bool:
-    """Whether a line is the number that precedes a time, rather than a text that is a number."""
-    return lines[at].strip().isdecimal() and at + 1 < len(lines) and "-->" in lines[at + 1]
+def _is_index(lines: Sequence[str], at: int, outside: bool) -> bool:
+    """Whether a line is the number of a caption, rather than a text that is a number."""
+    return lines[at].strip().isdecimal() and (outside or "-->" in "".join(lines[at + 1 : at + 2]))
 
 
 def _timing(line: str, where: str) -> tuple[float, float]:
     match = TIMING.fullmatch(line)
     if match is None:
-        raise DataError(f"{where}: malformed time {line.strip()[:60]!r}; it should read as 00:00:01,000 --> 00:00:02,500")
+        raise DataError(
+            f"{where}: malformed time {line.strip()[:60]!r}; it should read as 00:00:01,000 --> 00:00:02,500"
+        )
     start, end = _seconds(*match.groups()[:4]), _seconds(*match.groups()[4:])
     if end < start:
         raise DataError(f"{where}: the caption ends ({end:g} s) before it starts ({start:g} s)")
@@ -100,8 +104,8 @@ def _stamp(instant: float) -> str:
 def nearest(captions: Sequence[Caption], start: float, end: float, k: int) -> list[Caption]:
     """The k captions nearest in time to the centre of a clip, in time order; fewer when there are fewer.
 
-    A caption's distance is that of its interval to the clip's centre, then that of its own centre, then its place
-    in the sequence.
+    A caption's distance is that of its interval to the clip's centre, then that of its own centre, then its
+    place in the sequence.
 
     Args:
       captions: the captions of the file.

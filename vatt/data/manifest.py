@@ -19,17 +19,27 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One media file. `id` is its path within its source, with forward slashes; `duration` is in seconds."""
+    """One media file. `id` is its path within its source, with forward slashes.
+
+    Clips can be cut between `start` and `duration` (seconds from the start of the file).
+    """
 
     id: str
     path: str
     duration: float
     has_audio: bool
     captions: tuple[Caption, ...]
+    start: float = 0.0
+
+    def room(self, seconds: float) -> tuple[float, float]:
+        """The first and the last instant at which a clip of so many seconds can begin."""
+        return self.start, max(self.start, self.duration - seconds)
 
 
-def load_source(source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
-    """The items of a source: a folder, or `demo:DIR/train` or `demo:DIR/heldout`, for which DIR is filled first.
+def load_source(
+    source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None
+) -> list[Item]:
+    """The items of a source: a folder, or `demo:DIR/train` or `demo:DIR/heldout`: DIR is filled first.
 
     Args and errors are those of `scan` and, for demo media, of `make_demo`.
     """
@@ -38,7 +48,9 @@ def load_source(source: str, *, seconds: float, threads: int = 0, progress: Prog
         return scan(source, seconds=seconds, threads=threads, progress=progress)
     folder = Path(place)
     if folder.name not in ("train", "heldout"):
-        raise DataError(f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train")
+        raise DataError(
+            f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train"
+        )
     make_demo(folder.parent, progress=progress)
     return scan(folder, seconds=seconds, threads=threads, progress=progress)
 
@@ -58,14 +70,17 @@ def scan(
       The items, sorted by id.
 
     Raises:
-      DataError: no such folder, no media in it, malformed captions, or media that cannot be used: all such files
-        are counted, and the first of them named.
+      DataError: no such folder, no media in it, malformed captions, or media that cannot be used: all such
+        files are counted, and the first of them named.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    paths = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")
-             if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".") and path.is_file()}
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in folder.rglob("*")
+        if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    }
     if not paths:
         raise DataError(f"{folder}: no media files found ({', '.join(EXTENSIONS)})")
     items, faults = [], []
@@ -80,20 +95,34 @@ def scan(
             except MediaError as error:
                 faults.append(str(error))
     if faults:
-        raise DataError(f"{folder}: {len(faults)} of {len(paths)} media files cannot be used; remove or repair them:\n"
-                        + _listed(faults))
-    short = [f"{item.path}: {item.duration:.2f} s" for item in items if item.duration < seconds]
+        raise DataError(
+            f"{folder}: {len(faults)} of {len(paths)} media files cannot be used; remove or repair them:\n"
+            + _listed(faults)
+        )
+    short = [
+        f"{item.path}: {item.duration - item.start:.2f} s"
+        for item in items
+        if item.duration - item.start < seconds
+    ]
     if short:
-        raise DataError(f"{folder}: {len(short)} of {len(items)} media files are shorter than a clip ({seconds:g} s); "
-                        "remove them, or shorten the clip (clip.frames, clip.fps, clip.samples):\n" + _listed(short))
+        raise DataError(
+            f"{folder}: {len(short)} of {len(items)} media files are shorter than a clip ({seconds:g} s); "
+            "remove them, or shorten the clip (clip.frames, clip.fps, clip.samples):\n" + _listed(short)
+        )
     return items
 
 
 def _item(name: str, path: Path) -> Item:
     info = probe(path)
     captions = path.with_suffix(".srt")
-    return Item(id=name, path=str(path), duration=info.duration, has_audio=info.has_audio,
-                captions=read_srt(captions) if captions.exists() else ())
+    return Item(
+        id=name,
+        path=str(path),
+        duration=info.duration,
+        has_audio=info.has_audio,
+        start=info.start,
+        captions=read_srt(captions) if captions.exists() else (),
+    )
 
 
 def _listed(lines: Sequence[str]) -> str:

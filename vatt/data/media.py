@@ -1,12 +1,12 @@
 """One clip out of a media file: video frames and mono audio that begin at the same instant.
 
-Times are seconds from the start of the container, so that files whose clocks start elsewhere (MPEG-TS) need no care.
-Frames are picked by their time stamps, never by counting, so that variable frame rates come out right. Nothing is
-padded in silence: a file that cannot give the clip raises `MediaError`.
+Times are seconds from the start of the container, so that files whose clocks start elsewhere (MPEG-TS) need
+no care. Frames are picked by their time stamps, never by counting, so that variable frame rates come out
+right. Nothing is padded in silence: a file that cannot give the clip raises `MediaError`.
 
 Tolerances, because files seldom end both streams at the same instant:
-  video: a frame is shown for its duration; the last one for up to 50 ms more, and the first one from 50 ms before.
-  audio: up to 50 ms that are missing at the start or the end of the clip are zeros. One AAC frame lasts 21-64 ms.
+  video: a frame is shown for its duration; the last one up to 50 ms longer, the first one from 50 ms before.
+  audio: up to 50 ms missing at either end of the clip are zeros. An AAC frame lasts 21 to 64 ms.
 """
 
 from collections.abc import Iterator
@@ -19,60 +19,60 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vatt.config import ClipConfig
-from vatt.data.resample import resample
+from vatt.data.resample import ZEROS, mono, resample
 from vatt.errors import MediaError
 
 TOLERANCE = 0.05  # seconds; see above
 EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
-PRE_ROLL = 0.3  # seconds decoded before the clip: lossy audio codecs need a frame or more (Opus 80 ms, AAC at 8 kHz 128)
+PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 NEAR = 1.0  # seconds; decoding from the beginning is as fast as seeking up to here
 BACK = 10.0  # seconds before the clip at which reading starts again when a seek overshot
-
-# How much of each channel goes into the mono mix (ITU-R BS.775), before these are scaled to add up to 1.
-MIX = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
-OTHER_CHANNELS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInfo:
-    """What a file holds. `duration` (seconds from the start of the container) is how long all its streams last."""
+    """What a file holds. Clips can be cut between `start` and `duration`, while all its streams run.
+
+    Both are seconds from the start of the container; `start` is 0 but where one stream begins late.
+    """
 
     path: str
     duration: float
     has_audio: bool
+    start: float = 0.0
 
 
 def probe(path: str | Path) -> MediaInfo:
     """Reads how long a file is, from the packets at its end: headers may promise more than there is.
 
     Raises:
-      MediaError: the file is missing, is not media, has no video, starts one stream late, or is truncated.
+      MediaError: the file is missing, is not media, has no video, or is truncated.
     """
     with _opened(path) as container:
-        streams = _streams(container)
-        origin = _origin(container)
-        for stream in streams:
-            late = float((stream.start_time or 0) * stream.time_base) - origin if stream.start_time else 0.0
-            if late > TOLERANCE:
-                raise MediaError(path, f"the {stream.type} starts {late:.2f} s after the file does; re-encode the file")
+        streams, origin = _streams(container), _origin(container)
+        begins = [float((stream.start_time or 0) * stream.time_base) - origin for stream in streams]
         stated = (container.duration or 0) / av.time_base
         ends = _ends(container, streams, origin, stated)
     if len(ends) < len(streams):
         with _opened(path) as container:  # a seek may miss what a long stream's short companion holds
-            ends = _ends(container, streams := _streams(container), _origin(container), 0.0)
+            ends = _ends(container, _streams(container), origin, 0.0)
     if len(ends) < len(streams):
         raise MediaError(path, "a stream of the file is empty; it may be truncated")
-    if max(ends.values()) < stated - 1.0:
-        raise MediaError(path, f"truncated: it should last {stated:.2f} s but ends at {max(ends.values()):.2f} s")
-    return MediaInfo(path=str(path), duration=min(ends.values()), has_audio=len(streams) > 1)
+    # Matroska states the end on its own clock, which may start late, rather than how long it lasts.
+    last = max(ends.values())
+    if last < stated - max(origin, 0.0) - 1.0:
+        raise MediaError(path, f"truncated: it should last {stated:.2f} s but ends at {last:.2f} s")
+    start = max(begins) if max(begins) > TOLERANCE else 0.0
+    return MediaInfo(path=str(path), duration=min(ends.values()), has_audio=len(streams) > 1, start=start)
 
 
 def decode_clip(path: str | Path, start: float, clip: ClipConfig) -> dict[str, np.ndarray]:
     """Decodes the clip that begins at `start`.
 
-    Frame i is the one shown at `start + i / clip.fps`, its short side scaled to `clip.size` and its centre cut out;
-    the file's rotation is applied. The audio is mixed down to mono and resampled to `clip.sample_rate`; it starts at
-    the same instant, to the nearest sample.
+    Frame i is the one shown at `start + i / clip.fps`, its short side scaled to `clip.size` and its centre
+    cut out; the file's rotation is applied. The audio is mixed down to mono and resampled to
+    `clip.sample_rate`; it starts at the same instant, to the nearest sample, or to the container's clock
+    where that is coarser (Matroska: 1 ms).
 
     Args:
       path: the media file.
@@ -80,24 +80,22 @@ def decode_clip(path: str | Path, start: float, clip: ClipConfig) -> dict[str, n
       clip: frames, frame rate, picture size, sampling rate, samples.
 
     Returns:
-      `video` [T H W C] uint8, `audio` [S] float32 in [-1, 1], `audio_mask` [] bool: False, and zeros for audio, when
-      the file has no audio stream.
+      `video` [T H W C] uint8, `audio` [S] float32 in [-1, 1], `audio_mask` [] bool: False, and zeros for
+      audio, when the file has no audio stream.
 
     Raises:
       MediaError: the file is missing, is not media, is damaged, or does not hold the whole clip.
     """
-    entries = [None] if start < NEAR else [start - PRE_ROLL, start - BACK if start > BACK else None, None]
-    for entry in entries:
+    # A seek may land too late (MPEG-TS goes to the next key frame): then read from further back.
+    for entry in [None] if start < NEAR else [start - PRE_ROLL, start - BACK, None]:
         with _opened(path) as container:
-            streams = _streams(container)
-            origin = _origin(container)
-            parts = {streams[0].index: _Picture(path, start, clip)}
+            streams, origin = _streams(container), _origin(container)
+            parts: dict[int, _Picture | _Sound] = {streams[0].index: _Picture(path, start, clip)}
             if len(streams) > 1:
                 parts[streams[1].index] = _Sound(path, start, clip)
             if entry is not None:
                 container.seek(int((entry + origin) * av.time_base))
             _read(container, streams, parts, origin)
-            # A seek may land too late (MPEG-TS goes to the next key frame): then start further back.
             if entry is None or all(part.entered for part in parts.values()):
                 results = [part.result() for part in parts.values()]
                 audio = results[1] if len(results) > 1 else np.zeros(clip.samples, np.float32)
@@ -124,7 +122,7 @@ def _read(container, streams: list, parts: dict, origin: float) -> None:
 
 
 class _Picture:
-    """Gathers the frames shown at given instants, out of frames that come in order. Only those kept are converted."""
+    """Gathers the frames shown at the instants of a clip, out of frames in order; converts only those."""
 
     def __init__(self, path, start: float, clip: ClipConfig):
         self.path = path
@@ -134,8 +132,8 @@ class _Picture:
         self.kept = 0
         self.shown = None  # the frame on show, until the next one comes
         self.since = 0.0
+        self.period = 0.0  # between the last two frames
         self.first = np.inf
-        self.rotation = 0
         self.reformatter = VideoReformatter()
 
     @property
@@ -154,6 +152,7 @@ class _Picture:
             self.first = time
         else:
             self._show_until(time - EPSILON)
+            self.period = time - self.since
         self.shown, self.since = frame, time
 
     def _show_until(self, end: float) -> None:
@@ -169,11 +168,12 @@ class _Picture:
         size = self.pictures.shape[1]
         scale = size / min(frame.width, frame.height)
         width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
-        # One thread: swscale would start one a core for every frame. BILINEAR, as an enum: looking a name up is slow.
+        # One thread: swscale would start one a core for every frame.
         picture = self.reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1).to_ndarray()
+            frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
+        ).to_ndarray()
         top, left = (height - size) // 2, (width - size) // 2
-        picture = picture[top:top + size, left:left + size]
+        picture = picture[top : top + size, left : left + size]
         return np.rot90(picture, frame.rotation // 90) if frame.rotation else picture
 
     def result(self) -> np.ndarray:
@@ -185,7 +185,7 @@ class _Picture:
             raise MediaError(self.path, f"{asked}; the video starts at {self.first:.2f} s")
         if not self.done:
             frame = self.shown
-            end = self.since + float(frame.duration * frame.time_base)
+            end = self.since + (float(frame.duration * frame.time_base) or self.period)
             self._show_until(end + TOLERANCE)
             if not self.done:
                 raise MediaError(self.path, f"{asked}; the video ends at {end:.2f} s")
@@ -203,8 +203,7 @@ class _Sound:
         self.samples = av.AudioFifo()  # joins frames in one array, which costs less than an array each
         self.first = np.inf
         self.since = np.inf  # where the next frame should begin
-        # The filter that resamples looks at most 32 samples of the slower rate ahead.
-        self.ahead = 32 / min(clip.sample_rate, 8000)
+        self.ahead = 2 * ZEROS / min(clip.sample_rate, 8000)  # as far as the filter that resamples looks
 
     @property
     def done(self) -> bool:
@@ -212,7 +211,7 @@ class _Sound:
 
     @property
     def entered(self) -> bool:
-        return self.first <= self.start
+        return self.first <= self.start - PRE_ROLL / 2
 
     def skips(self, time: float) -> bool:
         return time < self.start - PRE_ROLL
@@ -221,12 +220,16 @@ class _Sound:
         if self.first == np.inf:
             self.first = self.since = time
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.path, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode the file")
+            raise MediaError(
+                self.path, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it"
+            )
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(self.path, f"the audio changes its format at {time:.2f} s; re-encode the file") from error
+            raise MediaError(
+                self.path, f"the audio changes its format at {time:.2f} s; re-encode it"
+            ) from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -239,27 +242,12 @@ class _Sound:
             raise MediaError(self.path, f"{asked}; the audio starts at {self.first:.2f} s")
         if self.since < self.end - TOLERANCE:
             raise MediaError(self.path, f"{asked}; the audio ends at {self.since:.2f} s")
-        rate = sound.sample_rate
-        # Samples count from the start of the container at either rate, so that a clip does not depend on where
-        # decoding began.
-        audio = resample(_mono(sound), rate, clip.sample_rate, offset=round(self.first * rate),
-                         start=round(self.start * clip.sample_rate), samples=clip.samples)
+        # Samples count from the start of the container at either rate, so that a clip does not depend on
+        # where decoding began.
+        source, target = sound.sample_rate, clip.sample_rate
+        first, start = round(self.first * source), round(self.start * target)
+        audio = resample(mono(sound), source, target, offset=first, start=start, samples=clip.samples)
         return np.clip(audio, -1, 1, out=audio)
-
-
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    """Mixes the channels down to [S] float32."""
-    sound = frame.to_ndarray()
-    if not frame.format.is_planar:
-        sound = sound.reshape(-1, frame.layout.nb_channels).T
-    if sound.dtype == np.uint8:
-        sound = (sound.astype(np.float32) - 128) / 128
-    elif sound.dtype.kind == "i":
-        sound = sound / np.float32(-float(np.iinfo(sound.dtype).min))
-    if len(sound) == 1:
-        return sound[0].astype(np.float32, copy=False)
-    weights = [MIX.get(channel.name, OTHER_CHANNELS) for channel in frame.layout.channels]
-    return sum(np.float32(w / sum(weights)) * channel for w, channel in zip(weights, sound, strict=True))
 
 
 @contextmanager
@@ -271,7 +259,8 @@ def _opened(path) -> Iterator:
     except FileNotFoundError as error:
         raise MediaError(path, "no such file") from error
     except (av.FFmpegError, OSError) as error:
-        raise MediaError(path, f"cannot be decoded ({error.strerror or error}); it may be damaged or not media") from error
+        reason = f"cannot be decoded ({error.strerror or error}); it may be damaged or not media"
+        raise MediaError(path, reason) from error
 
 
 def _streams(container) -> list:
@@ -292,7 +281,7 @@ def _origin(container) -> float:
 
 
 def _ends(container, streams: list, origin: float, stated: float) -> dict[int, float]:
-    """Where each stream ends, by stream index, from the packets of the last seconds (of the whole, if not `stated`)."""
+    """Where each stream ends, by its index, from the packets of the last second (of all, if not `stated`)."""
     if stated > 2 * NEAR:
         container.seek(int((stated + origin - NEAR) * av.time_base))
     ends: dict[int, float] = {}

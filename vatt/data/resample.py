@@ -1,26 +1,53 @@
-"""Resampling of audio: a windowed sinc, evaluated on a grid of samples that is fixed in time.
+"""Audio as models take it: mixed down to mono and resampled by a windowed sinc, on a grid fixed in time.
 
-FFmpeg's resampler takes a millisecond to set up and knows only streams; this one keeps its filters, and gives a span
-of the output as it would be within the whole.
+FFmpeg's resampler takes a millisecond to set up and knows only streams; this one keeps its filters, and gives
+a span of the output as it would be within the whole.
 """
 
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 
+import av
 import numpy as np
 
 ZEROS = 16  # zero crossings of the sinc on either side
 ROLL_OFF = 0.94  # share of the lower Nyquist frequency that passes
 BETA = 9.0  # of the Kaiser window: stop band at about -90 dB
 GROUP = 40  # outputs that share a window of the input, and so one matrix product
-PRODUCT = 2**18  # multiplications a matrix product; OpenBLAS starts threads above, which fight with those that decode
+PRODUCT = (
+    2**18
+)  # multiplications a matrix product; OpenBLAS starts threads above, which fight with those that decode
+
+# How much of each channel goes into the mono mix (ITU-R BS.775), before these are scaled to add up to 1.
+MIX = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
+OTHER_CHANNELS = 0.5
+
+
+def mono(frame: av.AudioFrame) -> np.ndarray:
+    """The samples of a frame of any format, full scale being 1, mixed down to one channel. [S] float32"""
+    sound = frame.to_ndarray()
+    if not frame.format.is_planar:
+        sound = sound.reshape(-1, frame.layout.nb_channels).T
+    if sound.dtype == np.uint8:
+        sound = (sound.astype(np.float32) - 128) / 128
+    elif sound.dtype.kind == "i":
+        sound = sound / np.float32(2.0 ** (8 * sound.dtype.itemsize - 1))
+    if len(sound) == 1:
+        return sound[0].astype(np.float32, copy=False)
+    weights = np.array(
+        [MIX.get(channel.name, OTHER_CHANNELS) for channel in frame.layout.channels], np.float32
+    )
+    mixed = np.zeros(sound.shape[1], np.float32)
+    for weight, channel in zip(weights / weights.sum(), sound, strict=True):
+        mixed += weight * channel
+    return mixed
 
 
 def resample(
     signal: np.ndarray, source: int, target: int, *, offset: int = 0, start: int = 0, samples: int
 ) -> np.ndarray:
-    """Resamples a signal from `source` to `target` Hz and returns a span of it. What lies outside the signal is zero.
+    """A span of a signal resampled from `source` to `target` Hz. Outside the signal all is zero.
 
     Ratios of rates whose terms exceed 1,000 are rounded, by less than 1e-6.
 
@@ -45,15 +72,15 @@ def resample(
         windows = np.lib.stride_tricks.sliding_window_view(needed, len(matrix))[begin::inputs][:blocks]
         rows = max(1, PRODUCT // matrix.size)
         for row in range(0, blocks, rows):
-            result[row:row + rows, column:column + matrix.shape[1]] = windows[row:row + rows] @ matrix
-    return result.reshape(-1)[start - first * outputs:][:samples]
+            result[row : row + rows, column : column + matrix.shape[1]] = windows[row : row + rows] @ matrix
+    return result.reshape(-1)[start - first * outputs :][:samples]
 
 
 def _span(signal: np.ndarray, start: int, samples: int) -> np.ndarray:
     span = np.zeros(samples, np.float32)
     low, high = max(start, 0), min(start + samples, len(signal))
     if low < high:
-        span[low - start:high - start] = signal[low:high]
+        span[low - start : high - start] = signal[low:high]
     return span
 
 
@@ -64,8 +91,8 @@ def _filters(source: int, target: int) -> tuple[int, int, int, list[tuple[int, i
     Returns:
       inputs, outputs: sizes of a block; `inputs` samples become `outputs`.
       reach: how many samples before and after its instant an output depends on.
-      filters: for each group of outputs: its first output, its first input (from `reach` before the block), and a
-        matrix [inputs, outputs].
+      filters: for each group of outputs: its first output, its first input (from `reach` before the block),
+        and a matrix [inputs, outputs].
     """
     ratio = Fraction(target, source).limit_denominator(1000)
     times = ceil(GROUP / ratio.numerator)

@@ -33,9 +33,10 @@ LETTERS = _Letters()
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation, in any script: `Don’t STOP!` gives `don't`, `stop`.
+    """The words of a text of any script, in lower case: `Don’t STOP!` gives `don't`, `stop`.
 
-    Apostrophes stay within words only. Accents are composed (NFC), so that either way of writing one is one word.
+    Apostrophes stay within words only. Accents are composed (NFC), so that either way of writing one is one
+    word.
     """
     kept = unicodedata.normalize("NFC", text.lower()).translate(LETTERS)
     return [word for word in (word.strip("'") for word in kept.split()) if word]
@@ -58,10 +59,10 @@ class Vocabulary:
 
     @classmethod
     def build(cls, texts: Iterable[str], size: int) -> "Vocabulary":
-        """The most frequent words of `texts`, ties in alphabetical order; `size` rows at most, specials included."""
+        """The most frequent words of `texts`, ties by alphabet; at most `size` rows, specials included."""
         counts = Counter(word for text in texts for word in words(text))
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        return cls([*SPECIAL, *ranked[:max(0, size - len(SPECIAL))]])
+        return cls([*SPECIAL, *ranked[: max(0, size - len(SPECIAL))]])
 
     def save(self, path: str | Path) -> None:
         """Writes one word a line, specials first."""
@@ -72,7 +73,8 @@ class Vocabulary:
         """Reads one word a line. A plain list of words, without the specials, will do.
 
         Raises:
-          DataError: the file is missing, not UTF-8 or empty, or a line is empty, holds several words or repeats one.
+          DataError: the file is missing, not UTF-8 or empty, or a line is empty, holds several words or
+            repeats one.
         """
         try:
             lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -99,10 +101,10 @@ class Vocabulary:
 
 
 def load_word2vec(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple[np.ndarray, int]:
-    """Reads the vectors of a vocabulary's words from a word2vec file, `.bin` or text; streaming, so that it may be big.
+    """Reads the vectors of a vocabulary's words from a word2vec file, `.bin` or text, of any size.
 
-    A word that the file has only with capitals takes the first of those vectors. Rows of words that the file lacks
-    are zero.
+    A word that the file has only with capitals takes the first of those vectors. Rows of words that the file
+    lacks are zero.
 
     Returns:
       vectors: [V width] float32.
@@ -118,8 +120,10 @@ def load_word2vec(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple
         with open(path, "rb") as file:
             header = file.readline().split()
             if len(header) != 2 or not all(field.isdigit() for field in header):
-                raise DataError(f"{path}: not a word2vec file: the first line should give the number of words and "
-                                "the width of their vectors")
+                raise DataError(
+                    f"{path}: not a word2vec file: the first line should give the number of words and "
+                    "the width of their vectors"
+                )
             count, stored = map(int, header)
             if stored != width:
                 raise DataError(f"{path}: vectors have width {stored}, but model.text.embed_width is {width}")

@@ -23,13 +23,26 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-def linear(n_in: int, n_out: int, *, dtype: str, rngs: nnx.Rngs, bias: bool = True, fused: int = 1) -> nnx.Linear:
+class Linear(nnx.Linear):
+    """x @ kernel + bias along the last axis, as one product of matrices whatever the leading axes: XLA's CPU backend
+    copies the transpose of a [B N D] gradient to find the kernel's, and not that of a matrix."""
+
+    def __call__(self, x: jax.Array, columns: slice = slice(None)) -> jax.Array:  # [... I] -> [... O]
+        """`columns`: the part of the output to compute."""
+        kernel = self.kernel[...][:, columns].astype(self.dtype)
+        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel
+        if self.bias is not None:
+            y = y + self.bias[...][columns].astype(self.dtype)
+        return y.reshape(*x.shape[:-1], -1)
+
+
+def linear(n_in: int, n_out: int, *, dtype: str, rngs: nnx.Rngs, bias: bool = True, fused: int = 1) -> Linear:
     """A dense layer with the Glorot-uniform weights of the released code. `fused` such layers side by side are drawn
     as if each stood alone."""
     limit_as_if_alone = nnx.initializers.variance_scaling(
         2 * n_in / (n_in + n_out / fused), "fan_in", "uniform"
     )
-    return nnx.Linear(n_in, n_out, use_bias=bias, dtype=dtype, kernel_init=limit_as_if_alone, rngs=rngs)
+    return Linear(n_in, n_out, use_bias=bias, dtype=dtype, kernel_init=limit_as_if_alone, rngs=rngs)
 
 
 class Attention(nnx.Module):
@@ -39,10 +52,17 @@ class Attention(nnx.Module):
         self.qkv = linear(cfg.width, 3 * cfg.width, dtype=dtype, rngs=rngs, bias=bias, fused=3)
         self.out = linear(cfg.width, cfg.width, dtype=dtype, rngs=rngs, bias=bias)
 
-    def __call__(self, x, *, bias, key):  # x: [B N D]; bias: [B|1 H|1 N N] or None, added to the logits
+    def __call__(self, x, batch: int, *, queries, bias, key):
+        """x [B*N D]; queries: None, or [B D] that alone ask; bias: [B|1 H|1 N N] or None, added to the logits."""
+        D = self.cfg.width
+        if queries is None:
+            q, k, v = jnp.split(self.qkv(x), 3, axis=1)
+        else:
+            q = self.qkv(queries, slice(D))
+            k, v = jnp.split(self.qkv(x, slice(D, None)), 2, axis=1)
         # Heads go in front of tokens and the products are plain einsums: on CPU this is a quarter faster than
         # jax.nn.dot_product_attention, on accelerators XLA fuses it alike.
-        q, k, v = einops.rearrange(self.qkv(x), "b n (s h d) -> s b h n d", s=3, h=self.cfg.heads)
+        q, k, v = (einops.rearrange(y, "(b n) (h d) -> b h n d", b=batch, h=self.cfg.heads) for y in (q, k, v))
         if self.cfg.style == "vit":
             q = q * (q.shape[-1] ** -0.5)
         logits = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32)
@@ -50,11 +70,15 @@ class Attention(nnx.Module):
             logits = logits + bias
         weights = dropout(jax.nn.softmax(logits), self.cfg.dropout, key).astype(x.dtype)
         mixed = jnp.einsum("bhqk,bhkd->bhqd", weights, v)
-        return self.out(einops.rearrange(mixed, "b h n d -> b n (h d)"))
+        return self.out(einops.rearrange(mixed, "b h n d -> (b n) (h d)"))
 
 
 class Block(nnx.Module):
-    """Attention and MLP, each behind a norm and around a residual."""
+    """Attention and MLP, each behind a norm and around a residual.
+
+    Tokens come as rows [B*N D]: XLA's CPU backend vectorises element-wise code over [B N D] badly and copies
+    transposed activations for the weights' gradients.
+    """
 
     def __init__(self, cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
         self.cfg = cfg
@@ -66,12 +90,22 @@ class Block(nnx.Module):
         self.up = linear(cfg.width, cfg.mlp_width, dtype=dtype, rngs=rngs, bias=bias)
         self.down = linear(cfg.mlp_width, cfg.width, dtype=dtype, rngs=rngs, bias=bias)
 
-    def __call__(self, x, *, bias, key):  # x: [B N D]
+    def __call__(self, x, batch: int, *, first_only: bool = False, bias, key):  # x: [B*N D]
+        """`first_only` returns the first token of each sequence alone, [B D]."""
         keys = [None] * 4 if key is None else jax.random.split(key, 4)
         rate = self.cfg.dropout
-        x = x + dropout(self.attention(self.attention_norm(x), bias=bias, key=keys[0]), rate, keys[1])
+        normed, queries = self.attention_norm(x), None
+        if first_only:
+            x, queries = first_rows(x, batch), first_rows(normed, batch)
+            bias = None if bias is None else bias[:, :, :1]
+        mixed = self.attention(normed, batch, queries=queries, bias=bias, key=keys[0])
+        x = x + dropout(mixed, rate, keys[1])
         hidden = dropout(nnx.gelu(self.up(self.mlp_norm(x))), rate, keys[2])
         return x + dropout(self.down(hidden), rate, keys[3])
+
+
+def first_rows(x: jax.Array, batch: int) -> jax.Array:  # [B*N D] -> [B D]
+    return x.reshape(batch, -1, x.shape[1])[:, 0]
 
 
 def norm(cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
@@ -80,7 +114,7 @@ def norm(cfg: EncoderConfig, *, dtype: str, rngs: nnx.Rngs):
 
 
 class Encoder(nnx.Module):
-    """`depth` blocks with leaves stacked to [depth, ...], then a norm."""
+    """`depth` blocks with leaves stacked to [depth, ...], then a norm; what comes out is the first token, [AGG]."""
 
     def __init__(self, cfg: EncoderConfig, model: ModelConfig, *, rngs: nnx.Rngs):
         self.cfg, self.model = cfg, model
@@ -98,15 +132,15 @@ class Encoder(nnx.Module):
           bias_layers: "first" or "all".
           key: for dropout; None: evaluation.
 
-        Returns: [B N D].
+        Returns: the last hidden state of [AGG], [B D]. The last block computes no other token.
         """
-        cfg = self.cfg
+        cfg, batch = self.cfg, x.shape[0]
         padding = None if mask is None else jnp.where(mask[:, None, None, :], 0.0, -1e9)
         everywhere = padding if bias is None or bias_layers == "first" else add(padding, bias[None])
         first = None if bias is None or bias_layers == "all" else bias[None]
         layer_keys = None if key is None else jax.random.split(key, cfg.depth)
 
-        def run(x, layer):
+        def run(x, layer, first_only=False):
             block, index, layer_key = layer
             extra = everywhere
             if first is not None:
@@ -114,19 +148,21 @@ class Encoder(nnx.Module):
             x = constrain(x, "activation")
             # Cast, then gathered: what crosses the network is the compute dtype.
             block = jax.tree.map(lambda w: constrain(w.astype(self.model.dtype), "weight"), block)
-            return block(x, bias=extra, key=layer_key), None
+            return block(x, batch, first_only=first_only, bias=extra, key=layer_key), None
 
         if self.model.remat == "full":
-            run = jax.checkpoint(run)
+            run = jax.checkpoint(run, static_argnums=2)
         layers = (self.blocks, jnp.arange(cfg.depth), layer_keys)
-        x, _ = jax.lax.scan(run, x, layers, unroll=self._unroll())
+        x = x.reshape(-1, cfg.width)
+        x, _ = jax.lax.scan(run, x, jax.tree.map(lambda w: w[:-1], layers), unroll=self._unroll())
+        x, _ = run(x, jax.tree.map(lambda w: w[-1], layers), True)
         x = self.norm(x)
         return dropout(x, cfg.dropout, None if key is None else jax.random.fold_in(key, cfg.depth))
 
-    def _unroll(self) -> int:
+    def _unroll(self) -> int | bool:
         # XLA's CPU backend runs loop bodies at about half speed, accelerators do not, and compile a loop faster.
         unrolled = self.model.layers == "unroll" or (self.model.layers == "auto" and jax.default_backend() == "cpu")
-        return self.cfg.depth if unrolled else 1
+        return unrolled or 1
 
 
 def add(a: jax.Array | None, b: jax.Array) -> jax.Array:

@@ -45,13 +45,14 @@ class Positions(nnx.Module):
 
     def __init__(self, grid: dict[str, int], width: int, *, rngs: nnx.Rngs):
         init = nnx.initializers.truncated_normal(width**-0.5)
+        self.axes = tuple(grid)  # the order of the axes, which nnx.Dict does not keep
         self.tables = nnx.Dict({axis: nnx.Param(init(rngs.params(), (n, width))) for axis, n in grid.items()})
         self.norm = nnx.LayerNorm(width, epsilon=NORM_EPS, rngs=rngs)
 
     def __call__(self, grid: tuple[int, ...]) -> jax.Array:  # -> [N D], N the product of the grid
         total = jnp.zeros(())
-        for axis, (table, size) in enumerate(zip(self.tables.values(), grid, strict=True)):
-            table = table[...]
+        for axis, (name, size) in enumerate(zip(self.axes, grid, strict=True)):
+            table = self.tables[name][...]
             if table.shape[0] != size:
                 table = jax.image.resize(table, (size, table.shape[1]), "cubic")
             total = total + jnp.expand_dims(table, [i for i in range(len(grid)) if i != axis])

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -90,8 +91,7 @@ class Checkpoints:
     """The checkpoints of a run: the latest `keep`, and the best by `best` if that metric is known."""
 
     def __init__(self, run: str | Path, cfg: CheckpointConfig):
-        # Orbax logs its progress at warning level to the root logger; the run's own lines say what matters.
-        policies = ocp.training.preservation_policies
+        policies: Any = ocp.training.preservation_policies  # its protocols do not match its own classes
         keep: list = [policies.LatestN(cfg.keep)]
         if cfg.best:
             keep.append(
@@ -101,10 +101,10 @@ class Checkpoints:
             )
         self.cfg = cfg
         self.folder = (Path(run) / "checkpoints").absolute()
-        self._pending = None
+        self._pending: Any = None
         try:
             self._orbax = ocp.training.Checkpointer(
-                self.folder, preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+                str(self.folder), preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
             )
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot be opened ({error})") from error
@@ -115,7 +115,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """The kept step whose metric was highest, or None if none was measured."""
-        scored = [(c.metrics["best"], c.step) for c in self._orbax.checkpoints if c.metrics]
+        scored = [(c.metrics["best"], c.step) for c in self._orbax.checkpoints if isinstance(c.metrics, dict)]
         return max(scored)[1] if scored else None
 
     def save(self, step: int, state: dict, metrics: dict[str, float] | None = None) -> None:
@@ -123,7 +123,7 @@ class Checkpoints:
         if step in self.steps:
             return
         self.wait()
-        best = None if metrics is None or self.cfg.best not in metrics else {"best": metrics[self.cfg.best]}
+        best: Any = {"best": metrics[self.cfg.best]} if metrics and self.cfg.best in metrics else None
         # A copy on the device: the next step donates these buffers while the writer still reads them.
         self._pending = self._orbax.save_async(step, jax.tree.map(jax.numpy.copy, state), metrics=best, force=True)
 

@@ -25,8 +25,8 @@ RULES: tuple[tuple[str, Group], ...] = (
 
 
 def rules(cfg: Config) -> tuple[tuple[str, Group], ...]:
-    frozen = ((r"tokenizers/text/table", "frozen"),) if cfg.model.text.table == "frozen" else ()
-    return frozen + RULES
+    frozen: tuple[tuple[str, Group], ...] = ((r"tokenizers/text/table", "frozen"),)
+    return frozen + RULES if cfg.model.text.table == "frozen" else RULES
 
 
 def path_of(key_path) -> str:

@@ -1,0 +1,82 @@
+"""Every file in experiments/ builds, and its training step traces; every preset has the parameters on record.
+
+After a wanted change: UPDATE_GOLDEN=1 pytest tests/test_experiments.py, and read the difference.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vatt import sharding
+from vatt.config import ClipConfig, Config, MeshConfig, load_experiment
+from vatt.presets import PRESETS
+from vatt.tasks.pretrain import Pretrain
+from vatt.train.optim import groups, path_of, rules
+from vatt.train.step import abstract_state, make_step
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_there_are_experiments():
+    assert {path.stem for path in EXPERIMENTS} >= {"demo", "vatt_bbs", "vatt_mbs", "vatt_lbs", "vatt_ma_medium"}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_builds_and_its_step_traces(path):
+    cfg = load_experiment(path)
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+    clip, B = cfg.clip, 4
+    batch = {
+        "video": jax.ShapeDtypeStruct((B, clip.frames, clip.size, clip.size, 3), jnp.uint8),
+        "audio": jax.ShapeDtypeStruct((B, clip.samples), jnp.float32),
+        "text": jax.ShapeDtypeStruct((B, clip.candidates, clip.words), jnp.int32),
+        "audio_mask": jax.ShapeDtypeStruct((B,), jnp.bool_),
+        "text_mask": jax.ShapeDtypeStruct((B, clip.candidates), jnp.bool_),
+    }
+    task = Pretrain(cfg)
+    before = abstract_state(cfg, task, mesh)
+    with jax.set_mesh(mesh):
+        after, metrics = jax.eval_shape(make_step(cfg, task, mesh), before, batch)
+    shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
+    assert shape(after) == shape(before)
+    assert {"loss", "loss/video_audio", "loss/video_text", "grad_norm", "learning_rate"} <= set(metrics)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_says_where_it_comes_from(path):
+    text = path.read_text()
+    for line in ("Source: ", "Cost: ", "Expected: ", f"Command: vatt pretrain experiments/{path.name}"):
+        assert re.search(f"^{re.escape(line)}", text, re.MULTILINE), f"{path.name} lacks {line!r}"
+
+
+@pytest.mark.parametrize("name", ["vatt_bbs", "vatt_mbs", "vatt_lbs", "vatt_ma_medium"])
+def test_the_papers_recipe(name):
+    cfg = load_experiment(ROOT / "experiments" / f"{name}.py")
+    assert (cfg.batch_size, cfg.steps) == (2048, 500_000)
+    assert (cfg.clip.frames, cfg.clip.fps, cfg.clip.size) == (32, 10, 224)
+    assert (cfg.clip.samples, cfg.clip.sample_rate, cfg.clip.words, cfg.clip.candidates) == (153_600, 48_000, 16, 5)
+    assert (cfg.optim.learning_rate, cfg.optim.end_learning_rate, cfg.optim.warmup_steps) == (1e-4, 5e-5, 10_000)
+    assert (cfg.model.video.keep, cfg.model.audio.keep, cfg.loss.temperature) == (0.5, 0.5, 0.07)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_parameters_of_a_preset_are_those_on_record(name):
+    """Path, shape, sharding over fsdp=8, and optimiser group of every parameter."""
+    cfg = Config(model=PRESETS[name](), clip=ClipConfig(samples=8_064) if name == "tiny" else ClipConfig())
+    params = abstract_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig(fsdp=8)))["params"]
+    labels = jax.tree.leaves(groups(params, rules(cfg)))
+    lines = []
+    for (path, x), label in zip(jax.tree_util.tree_leaves_with_path(params), labels, strict=True):
+        spec = ",".join(str(axis or "-") for axis in x.sharding.spec)
+        lines.append(f"{path_of(path)}  {list(x.shape)}  ({spec})  {label}\n")
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text("".join(lines))
+    assert golden.read_text() == "".join(lines), "see the top of this file if the change is wanted"

@@ -1,0 +1,101 @@
+"""The same numbers however the work is laid out: devices, recomputation, scanned layers."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from tests.test_models import batch_of
+from vatt import sharding
+from vatt.config import ClipConfig, Config, LossConfig, MeshConfig, OptimConfig
+from vatt.presets import tiny
+from vatt.tasks.pretrain import Pretrain
+from vatt.train.step import make_state, make_step
+
+CLIP = ClipConfig(frames=4, fps=4, size=32, sample_rate=4_000, samples=1_024, candidates=3, words=6)
+CONFIG = Config(
+    steps=10, batch_size=16, clip=CLIP, model=tiny(), optim=OptimConfig(learning_rate=1e-3, warmup_steps=1, ema=0.5)
+)
+
+
+def losses(cfg: Config, devices: int = 1, steps: int = 3) -> tuple[list[float], dict]:
+    mesh = sharding.make_mesh(cfg.mesh, jax.devices()[:devices])
+    task = Pretrain(cfg)
+    batch = batch_of(cfg.batch_size)
+    batch["text_mask"][:5] = False  # and so no device has the same share of captions
+    batch["text_mask"][7, 1:] = False
+    batch["audio_mask"][3] = False
+    history = []
+    with jax.set_mesh(mesh):
+        state, step = make_state(cfg, task, mesh), make_step(cfg, task, mesh)
+        for _ in range(steps):
+            state, metrics = step(state, sharding.put_batch(batch, mesh))
+            history.append({name: float(x) for name, x in metrics.items()})
+    return history, jax.device_get(state)
+
+
+def assert_same(a, b, rtol=1e-4):
+    for one, other in zip(a[0], b[0], strict=True):
+        assert one == pytest.approx(other, rel=rtol)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return losses(CONFIG)
+
+
+def test_eight_devices_give_what_one_gives(alone):
+    eight = losses(CONFIG, devices=8)
+    assert_same(alone, eight)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), alone[1]["stats"], eight[1]["stats"])
+
+
+def test_parameters_split_over_fsdp_give_what_whole_ones_give(alone, monkeypatch):
+    monkeypatch.setattr(sharding, "SHARD_FROM", 512)
+    assert_same(alone, losses(replace(CONFIG, mesh=MeshConfig(fsdp=4)), devices=8))
+
+
+def test_recomputing_layers_changes_no_number(alone):
+    assert_same(alone, losses(replace(CONFIG, model=replace(CONFIG.model, remat="full"))))
+
+
+def test_scanned_layers_give_what_unrolled_ones_give(alone):
+    assert_same(alone, losses(replace(CONFIG, model=replace(CONFIG.model, layers="scan"))))
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_does_not(alone):
+    again, other = losses(CONFIG), losses(replace(CONFIG, seed=1))
+    assert alone[0] == again[0]
+    assert alone[0] != other[0]
+
+
+def test_the_averaged_weights_lag_behind(alone):
+    state = alone[1]
+    kernel = lambda tree: tree["heads"]["audio_va"]["dense"]["kernel"]  # noqa: E731
+    assert not np.array_equal(kernel(state["ema"]), kernel(state["params"]))
+    first, _ = Pretrain(CONFIG).init(jax.random.key(CONFIG.seed))
+    moved = np.abs(kernel(state["params"]) - kernel(first)).mean()
+    assert 0 < np.abs(kernel(state["ema"]) - kernel(first)).mean() < moved
+
+
+@pytest.mark.parametrize("form", ["joint", "separate", "sigmoid"])
+def test_every_form_of_the_loss_learns_a_batch_by_heart(form):
+    cfg = replace(
+        CONFIG,
+        steps=60,
+        loss=LossConfig(form=form, temperature_mode="learned", audio_text=1.0),
+        model=replace(CONFIG.model, heads=replace(CONFIG.model.heads, audio_text=True)),
+        optim=replace(CONFIG.optim, ema=0.0),
+    )
+    history, _ = losses(cfg, steps=25)
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+    assert history[-1]["temperature/video_audio"] != pytest.approx(0.07, rel=1e-4)
+    assert set(history[0]) >= {"loss/video_audio", "loss/video_text", "loss/audio_text"}
+
+
+def test_the_mean_of_pairs_is_their_sum_over_their_weights():
+    summed = losses(replace(CONFIG, loss=LossConfig(video_text=3.0)), steps=1)[0][0]
+    mean = losses(replace(CONFIG, loss=LossConfig(video_text=3.0, reduction="mean")), steps=1)[0][0]
+    assert summed["loss"] == pytest.approx(summed["loss/video_audio"] + 3 * summed["loss/video_text"], rel=1e-5)
+    assert mean["loss"] == pytest.approx(summed["loss"] / 4, rel=1e-5)

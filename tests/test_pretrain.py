@@ -1,0 +1,253 @@
+"""Whole runs on real media files: they learn, resume bit for bit, and lose nothing when something goes wrong."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from tests.media import small_demo
+from vatt.config import Config, MeshConfig
+from vatt.data.text import Vocabulary
+from vatt.errors import CheckpointError, ConfigError, DataError, MediaError, NonFiniteError
+from vatt.evals.run import evaluate_run
+from vatt.train import loop
+from vatt.train.checkpoint import Checkpoints
+from vatt.train.log import read_metrics
+
+QUIET = Console(quiet=True)
+
+
+def run(cfg: Config):
+    return loop.pretrain(cfg, QUIET)
+
+
+def history(cfg: Config) -> dict[int, dict]:
+    """What each step logged, without how long it took."""
+    timed = ("clips_per_second", "input_wait")
+    lines = [line for line in read_metrics(cfg.run) if "loss" in line]
+    return {line["step"]: {k: v for k, v in line.items() if k not in timed} for line in lines}
+
+
+@pytest.fixture(scope="module")
+def straight(demo_media, tmp_path_factory):
+    """An uninterrupted run, and what it returned."""
+    cfg = small_demo(demo_media, tmp_path_factory.mktemp("straight") / "run")
+    return cfg, run(cfg)
+
+
+def copy_of(straight, tmp_path) -> Config:
+    shutil.copytree(straight[0].run, tmp_path / "run")
+    return replace(straight[0], run=str(tmp_path / "run"))
+
+
+def test_a_run_leaves_everything_that_evaluation_needs(straight):
+    cfg, result = straight
+    folder = Path(cfg.run)
+    assert {p.name for p in folder.iterdir()} >= {
+        "config.json", "vocabulary.txt", "versions.json", "metrics.jsonl", "checkpoints"}
+    assert json.loads((folder / "versions.json").read_text())["jax"] == jax.__version__
+    assert list(history(cfg)) == [1, 2, 3, 4, 5, 6]
+    again = evaluate_run(cfg.run, "latest", "", QUIET)
+    assert again.metrics == result.metrics
+    assert {line["step"] for line in read_metrics(cfg.run) if "retrieval/text_to_video/R@1" in line} == {6}
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+def test_stopping_anywhere_and_going_on_gives_the_same_losses_bit_for_bit(straight, tmp_path, monkeypatch, stop):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+
+    class StopAt(loop.Interrupt):
+        """Ctrl-C, as the user would press it while step `stop` runs."""
+
+        @property
+        def asked(self) -> bool:
+            return len(history(cfg)) >= stop - 1
+
+        @asked.setter
+        def asked(self, _) -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Interrupt", StopAt)
+        assert run(cfg) is None
+    assert max(history(cfg)) < 6
+    result = run(cfg)
+    assert history(cfg) == history(straight[0])
+    assert result.metrics == straight[1].metrics
+
+
+def test_a_crash_between_checkpoints_goes_on_from_the_last_one(straight, tmp_path, monkeypatch):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+    real, calls = loop.sharding.put_batch, []
+
+    def crash(batch, mesh):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("the power is gone")
+        return real(batch, mesh)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.sharding, "put_batch", crash)
+        with pytest.raises(RuntimeError):
+            run(cfg)
+    (Path(cfg.run) / "metrics.jsonl").open("a").write('{"step": 3, "lo')  # a line cut short
+    run(cfg)
+    assert history(cfg) == history(straight[0])
+
+
+def test_a_finished_run_is_measured_again_and_not_trained_further(straight, tmp_path):
+    cfg = copy_of(straight, tmp_path)
+    before = (Path(cfg.run) / "metrics.jsonl").read_text()
+    assert run(cfg).metrics == straight[1].metrics
+    assert (Path(cfg.run) / "metrics.jsonl").read_text() == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused_by_field(straight, tmp_path):
+    cfg = copy_of(straight, tmp_path)
+    before = (Path(cfg.run) / "config.json").read_text()
+    with pytest.raises(CheckpointError, match=r"batch_size 16 -> 8.*--run"):
+        run(replace(cfg, batch_size=8))
+    assert (Path(cfg.run) / "config.json").read_text() == before
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_left_alone(straight, tmp_path):
+    cfg = copy_of(straight, tmp_path)
+    path = Path(cfg.run) / "config.json"
+    path.write_text(path.read_text().replace('"va_width": 128', '"va_width": 64'))
+    with pytest.raises(CheckpointError, match="another model"):
+        evaluate_run(cfg.run, "latest", "", QUIET)
+    path.write_text((Path(straight[0].run) / "config.json").read_text())
+    assert evaluate_run(cfg.run, "latest", "", QUIET).metrics == straight[1].metrics
+
+
+def test_a_half_written_checkpoint_is_passed_over_and_a_damaged_one_named(straight, tmp_path):
+    cfg = copy_of(straight, tmp_path)
+    checkpoints = Path(cfg.run) / "checkpoints"
+    shutil.copytree(checkpoints / "6", checkpoints / "8.orbax-checkpoint-tmp-1")  # what a crash while writing leaves
+    assert evaluate_run(cfg.run, "latest", "", QUIET).metrics == straight[1].metrics
+    for path in sorted((checkpoints / "6").rglob("*"), reverse=True):
+        if path.is_file() and path.stat().st_size > 1_000:
+            path.unlink()
+    with pytest.raises(CheckpointError, match=r"checkpoints/6: cannot be restored.*earlier step \(there are \[2, 4, 6\]"):
+        run(cfg)
+    shutil.rmtree(checkpoints / "6")
+    run(cfg)
+    assert history(cfg) == history(straight[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_saves_nothing(straight, tmp_path):
+    cfg = replace(
+        straight[0], run=str(tmp_path / "run"),
+        optim=replace(straight[0].optim, learning_rate=1e30, end_learning_rate=1e30, clip_norm=0.0),
+    )
+    with pytest.raises(NonFiniteError, match=r"step [2-6]: .*loss.*clip_000\d\d.mp4"):
+        run(cfg)
+    with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
+        for step in checkpoints.steps:
+            state = checkpoints.load(step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)))
+            assert np.isfinite(jax.tree.leaves(state["params"])[0]).all()
+
+
+def test_the_latest_checkpoints_and_the_best_are_kept(straight, tmp_path):
+    cfg = straight[0]
+    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    state = loop.make_state(cfg, task, mesh)
+    with Checkpoints(tmp_path, replace(cfg.checkpoint, keep=2)) as checkpoints:
+        for step, score in enumerate([10.0, 50.0, 20.0, 30.0, 15.0]):
+            checkpoints.save(step, state, {"text_to_video/R@10": score})
+        checkpoints.save(5, state)
+    with Checkpoints(tmp_path, replace(cfg.checkpoint, keep=2)) as checkpoints:
+        assert list(checkpoints.steps) == [1, 4, 5]
+        assert checkpoints.best_step() == 1
+
+
+def test_what_is_saved_is_the_state_at_the_save_and_not_after(straight, tmp_path):
+    """Steps donate the buffers that the writer reads."""
+    cfg = straight[0]
+    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    state, bump = loop.make_state(cfg, task, mesh), jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    expected = jax.device_get(jax.tree.map(lambda x: x + 0, state))
+    with Checkpoints(tmp_path, cfg.checkpoint) as checkpoints:
+        checkpoints.save(1, state)
+        for _ in range(20):
+            state = bump(state)
+        checkpoints.wait()
+        saved = checkpoints.load(1, loop.abstract_state(cfg, task, mesh))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(saved), expected)
+
+
+def test_a_checkpoint_moves_to_another_mesh(straight, tmp_path, monkeypatch):
+    cfg = copy_of(straight, tmp_path)
+    monkeypatch.setattr(loop.sharding, "SHARD_FROM", 256)
+    moved = replace(cfg, steps=8, mesh=MeshConfig(fsdp=4))
+    run(moved)
+    assert list(history(moved)) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_word2vec_fills_the_table(straight, tmp_path):
+    cfg = straight[0]
+    vocabulary = Vocabulary.load(Path(cfg.run) / "vocabulary.txt")
+    word = vocabulary.words[5]
+    path = tmp_path / "vectors.txt"
+    path.write_text(f"1 64\n{word} {' '.join(['0.25'] * 64)}\n")
+    text = replace(cfg.model.text, word2vec=str(path))
+    cfg = replace(cfg, model=replace(cfg.model, text=text))
+    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    with Checkpoints(tmp_path / "run", cfg.checkpoint) as checkpoints:
+        _, state = loop.open_state(cfg, task, mesh, checkpoints, vocabulary, QUIET)
+    table = np.asarray(state["params"]["tokenizers"]["text"]["table"])
+    np.testing.assert_array_equal(table[5], np.full(64, 0.25, np.float32))
+    assert not np.isclose(table[6], 0.25).any()
+
+
+def test_bad_media_stop_the_run_before_the_first_step(straight, tmp_path, demo_media):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+    at = lambda folder: replace(cfg, data=replace(cfg.data, sources=(str(folder),)))  # noqa: E731
+    with pytest.raises(DataError, match="nowhere"):
+        run(at(tmp_path / "nowhere"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="empty"):
+        run(at(empty))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    clip = next((demo_media / "train").glob("*.mp4"))
+    (broken / "cut.mp4").write_bytes(clip.read_bytes()[:2_000])
+    (broken / "text.mp4").write_text("no media at all")
+    shutil.copy(clip, broken / "good.mp4")
+    with pytest.raises(DataError, match=r"cut\.mp4") as caught:
+        run(at(broken))
+    assert "text.mp4" in str(caught.value)
+    assert not Path(cfg.run).exists()
+
+
+def test_a_file_that_breaks_during_the_run_is_named(straight, tmp_path, demo_media, monkeypatch):
+    folder = tmp_path / "media"
+    shutil.copytree(demo_media / "train", folder)
+    cfg = replace(straight[0], run=str(tmp_path / "run"), data=replace(straight[0].data, sources=(str(folder),)))
+    real = loop.open_vocabulary
+
+    def sabotage(*args):
+        (folder / "clip_00007.mp4").write_bytes(b"gone")
+        return real(*args)
+
+    monkeypatch.setattr(loop, "open_vocabulary", sabotage)
+    with pytest.raises(MediaError, match="clip_00007"):
+        run(cfg)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(straight, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot be written.*--run"):
+        run(replace(straight[0], run=str(tmp_path / "file" / "run")))
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused_before_anything_is_made(straight, tmp_path):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="batch_size 30 does not divide over 8 devices; use 24 or 32"):
+        run(replace(cfg, batch_size=30))
+    assert not Path(cfg.run).exists()
