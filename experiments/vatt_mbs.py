@@ -2,7 +2,8 @@
 
 Source: Akbari et al. 2021 (arXiv 2104.11178), sections 4.1, A.2.1 and A.2.4.
 Cost: 500,000 steps of batch 2,048; the paper's MBS took under 3 days on 256 TPU v3.
-Expected: zero-shot R@10 45.5 % on YouCook2, 29.7 % on MSR-VTT (table 4), reported in the paper after HowTo100M and AudioSet; not reproduced by us yet.
+Expected: zero-shot R@10 45.5 % on YouCook2, 29.7 % on MSR-VTT (table 4);
+the paper's, after HowTo100M and AudioSet. Not reproduced by us yet.
 Command: vatt pretrain experiments/vatt_mbs.py --data.sources FOLDER [FOLDER ...] --evaluate.source FOLDER
 
 `vatt.presets.released(get_config())` gives the functions of the released code instead of the paper's.

@@ -14,7 +14,8 @@ from vatt.losses import mil_nce, sigmoid
 B, K, E = 64, 5, 32
 COLLECTIVE = re.compile(
     r"= (\S.*?) (all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute|collective-broadcast)"
-    r"(?:-start)?\(")
+    r"(?:-start)?\("
+)
 
 
 def collectives(loss):

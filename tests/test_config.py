@@ -79,7 +79,10 @@ def test_experiment_file(tmp_path):
         ("import nothing_of_this_name\n", "nothing_of_this_name"),
         ("def get_config():\n    return {}['key']\n", "KeyError"),
         ("from vatt.config import *\ndef get_config():\n    return Config(stepz=3)\n", "stepz"),
-        ("from vatt.config import *\ndef get_config():\n    return Config(clip=ClipConfig(frames=3))\n", "clip.frames 3"),
+        (
+            "from vatt.config import *\ndef get_config():\n    return Config(clip=ClipConfig(frames=3))\n",
+            "clip.frames 3",
+        ),
     ],
 )
 def test_a_broken_experiment_file_is_named_with_its_fault(tmp_path, text, says):

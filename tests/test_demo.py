@@ -29,9 +29,7 @@ def factors(demo):
 
 
 def files(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
@@ -52,9 +50,7 @@ def test_every_combination_is_held_out_once_with_sound_and_one_full_caption(demo
     for name, line in list(heldout.items())[::10]:
         assert probe(demo / name).has_audio
         captions = read_srt((demo / name).with_suffix(".srt"))
-        assert [caption.text for caption in captions] == [
-            f"a {line['colour']} {line['shape']} moves {line['motion']}"
-        ]
+        assert [caption.text for caption in captions] == [f"a {line['colour']} {line['shape']} moves {line['motion']}"]
 
 
 def test_training_clips_are_ordinary_and_imperfect(demo, factors):

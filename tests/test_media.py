@@ -51,9 +51,7 @@ def write(
 ):
     """Writes frames (shown at `times`, or at a steady rate) and sound ([S] or [channels S])."""
     options = options or ({"g": "12", "bf": "2", "crf": "12"} if video == "libx264" else {})
-    with av.open(
-        path if isinstance(path, io.RawIOBase) else str(path), "w", format=container_format
-    ) as container:
+    with av.open(path if isinstance(path, io.RawIOBase) else str(path), "w", format=container_format) as container:
         base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
         stream = noise = None
         if pictures is not None:
@@ -63,9 +61,7 @@ def write(
             stream.codec_context.time_base = base
         if sound is not None:
             # Perceptual noise substitution would decode to other noise from each starting point.
-            noise = container.add_stream(
-                audio, rate, layout=layout, options={"aac_pns": "0"} if audio == "aac" else {}
-            )
+            noise = container.add_stream(audio, rate, layout=layout, options={"aac_pns": "0"} if audio == "aac" else {})
         packets = []
         for index, image in enumerate(pictures if pictures is not None else []):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
@@ -157,9 +153,7 @@ def test_rotation_is_applied(folder):
     data[matrix : matrix + 36] = zero + unit + zero + minus + zero + zero + zero + zero + last
     turned = folder / "turned.mp4"
     turned.write_bytes(data)
-    video = decode_clip(turned, 0.0, ClipConfig(frames=2, fps=10, size=64, sample_rate=8000, samples=800))[
-        "video"
-    ][0]
+    video = decode_clip(turned, 0.0, ClipConfig(frames=2, fps=10, size=64, sample_rate=8000, samples=800))["video"][0]
     assert video[:24].mean() > 180 > 60 > video[-24:].mean()  # clockwise: left comes to the top
 
 
@@ -210,14 +204,10 @@ def test_channels_are_mixed_equally(folder):
         layout="stereo",
         audio="flac",
     )
-    np.testing.assert_allclose(
-        decode_clip(path, 0.0, CLIP)["audio"], ((left + right) / 2)[:16_000], atol=1e-3
-    )
+    np.testing.assert_allclose(decode_clip(path, 0.0, CLIP)["audio"], ((left + right) / 2)[:16_000], atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("source", "target"), [(44_100, 48_000), (22_050, 8000), (48_000, 16_000), (8000, 48_000)]
-)
+@pytest.mark.parametrize(("source", "target"), [(44_100, 48_000), (22_050, 8000), (48_000, 16_000), (8000, 48_000)])
 def test_resampling_keeps_tones_and_removes_what_the_lower_rate_cannot_hold(source, target):
     low = 0.7 * min(source, target) / 2
     out = resample(
@@ -350,9 +340,7 @@ def test_the_last_frame_is_shown_for_its_duration_and_little_longer(folder, star
     if shown:
         assert number(decode_clip(path, start, CLIP)["video"][-1]) == 37
     else:
-        with pytest.raises(
-            MediaError, match=r"mute_short\.mp4: asked for video .*; the video ends at 1\.52 s"
-        ):
+        with pytest.raises(MediaError, match=r"mute_short\.mp4: asked for video .*; the video ends at 1\.52 s"):
             decode_clip(path, start, CLIP)
 
 

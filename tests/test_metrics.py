@@ -40,33 +40,53 @@ def test_distinct_similarities_give_plain_ranks():
     similarity = rng.normal(size=(40, 30))
     target = rng.integers(0, 30, size=40)
     rank = np.array([1 + sum(x > row[t] for x in row) for row, t in zip(similarity, target, strict=True)])
-    assert retrieval(similarity, target) == pytest.approx({
-        **{f"R@{k}": 100 * (rank <= k).mean() for k in (1, 5, 10)},
-        "median_rank": np.median(rank), "mean_rank": rank.mean(), "queries": 40, "items": 30, "ties": 0})
+    assert retrieval(similarity, target) == pytest.approx(
+        {
+            **{f"R@{k}": 100 * (rank <= k).mean() for k in (1, 5, 10)},
+            "median_rank": np.median(rank),
+            "mean_rank": rank.mean(),
+            "queries": 40,
+            "items": 30,
+            "ties": 0,
+        }
+    )
 
 
 def test_a_perfect_and_a_reversed_model():
-    assert retrieval(np.eye(20)) == pytest.approx({
-        "R@1": 100, "R@5": 100, "R@10": 100, "median_rank": 1, "mean_rank": 1,
-        "queries": 20, "items": 20, "ties": 0})
+    assert retrieval(np.eye(20)) == pytest.approx(
+        {"R@1": 100, "R@5": 100, "R@10": 100, "median_rank": 1, "mean_rank": 1, "queries": 20, "items": 20, "ties": 0}
+    )
     worst = retrieval(-np.eye(20))
     assert (worst["R@10"], worst["median_rank"], worst["ties"]) == (0, 20, 0)
 
 
 def test_a_collapsed_model_scores_what_chance_scores():
     got = retrieval(np.full((1000, 1000), 0.5, np.float32))
-    assert got == pytest.approx({
-        "R@1": 0.1, "R@5": 0.5, "R@10": 1.0, "median_rank": 500.5, "mean_rank": 500.5,
-        "queries": 1000, "items": 1000, "ties": 1000})
+    assert got == pytest.approx(
+        {
+            "R@1": 0.1,
+            "R@5": 0.5,
+            "R@10": 1.0,
+            "median_rank": 500.5,
+            "mean_rank": 500.5,
+            "queries": 1000,
+            "items": 1000,
+            "ties": 1000,
+        }
+    )
     assert chance(1000) == pytest.approx({name: got[name] for name in chance(1000)})
 
 
 @pytest.mark.parametrize("items", [1, 4, 7, 3350])
 def test_chance(items):
     ranks = np.arange(1, items + 1)
-    assert chance(items) == pytest.approx({
-        **{f"R@{k}": 100 * (ranks <= k).mean() for k in (1, 5, 10)},
-        "median_rank": np.median(ranks), "mean_rank": ranks.mean()})
+    assert chance(items) == pytest.approx(
+        {
+            **{f"R@{k}": 100 * (ranks <= k).mean() for k in (1, 5, 10)},
+            "median_rank": np.median(ranks),
+            "mean_rank": ranks.mean(),
+        }
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -87,9 +107,7 @@ def test_order_of_queries_and_items_and_size_of_blocks_have_no_effect(seed, quer
 def test_many_captions_of_one_video_are_queries_of_their_own():
     similarity = np.array([[3.0, 1, 2], [1, 3, 2], [3, 1, 2], [1, 2, 3]])
     got = retrieval(similarity, [0, 0, 0, 2], recall_at=(1, 2))
-    assert got == {
-        "R@1": 75, "R@2": 75, "median_rank": 1, "mean_rank": 1.5,
-        "queries": 4, "items": 3, "ties": 0}
+    assert got == {"R@1": 75, "R@2": 75, "median_rank": 1, "mean_rank": 1.5, "queries": 4, "items": 3, "ties": 0}
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int32])
@@ -110,13 +128,16 @@ def test_a_similarity_that_is_not_finite_is_refused(value, monkeypatch):
 
 def test_what_cannot_work_is_refused():
     similarity = np.zeros((3, 4))
-    for wrong, message in (((similarity, None), "square"),
-                           ((similarity, [0, 1]), "3 queries need 3 integers"),
-                           ((similarity, [0.0, 1.0, 2.0]), "integers"),
-                           ((similarity, [[0], [1], [2]]), "integers"),
-                           ((similarity, [0, -1, 2]), "query 1 is -1; items are 0 to 3"),
-                           ((similarity, [0, 1, 4]), "query 2 is 4"), ((np.zeros(3), None), "shape"),
-                           ((np.zeros((0, 0)), None), "empty")):
+    for wrong, message in (
+        ((similarity, None), "square"),
+        ((similarity, [0, 1]), "3 queries need 3 integers"),
+        ((similarity, [0.0, 1.0, 2.0]), "integers"),
+        ((similarity, [[0], [1], [2]]), "integers"),
+        ((similarity, [0, -1, 2]), "query 1 is -1; items are 0 to 3"),
+        ((similarity, [0, 1, 4]), "query 2 is 4"),
+        ((np.zeros(3), None), "shape"),
+        ((np.zeros((0, 0)), None), "empty"),
+    ):
         with pytest.raises(ValueError, match=message):
             retrieval(*wrong)
     with pytest.raises(ValueError, match="at least 1"):

@@ -84,8 +84,12 @@ def test_any_modality_may_be_absent(present):
 @pytest.mark.parametrize("audio_input", ["waveform", "log_mel"])
 def test_every_backbone_and_audio_input_gives_embeddings_of_the_right_shape(backbone, audio_input):
     model = tiny()
-    model = replace(model, audio=replace(model.audio, input=audio_input, hop_seconds=0.01, window_seconds=0.02,
-                                         mel_bins=20, mel_patch=(4, 5)))
+    model = replace(
+        model,
+        audio=replace(
+            model.audio, input=audio_input, hop_seconds=0.01, window_seconds=0.02, mel_bins=20, mel_patch=(4, 5)
+        ),
+    )
     if backbone == "agnostic":
         text = replace(model.text, encoder=model.video.encoder, positions="absolute")
         model = replace(model, backbone="agnostic", projections="dense_gelu", text=text)
@@ -94,7 +98,12 @@ def test_every_backbone_and_audio_input_gives_embeddings_of_the_right_shape(back
     z, new = vatt.apply(model, CLIP, params, stats, batch_of(4), key=jax.random.key(1), train=True)
     va, vt = model.heads.va_width, model.heads.vt_width
     assert {name: x.shape for name, x in z.items()} == {
-        "z_va": (4, va), "z_av": (4, va), "z_vt": (4, vt), "z_at": (4, vt), "z_tv": (4, 3, vt)}
+        "z_va": (4, va),
+        "z_av": (4, va),
+        "z_vt": (4, vt),
+        "z_at": (4, vt),
+        "z_tv": (4, 3, vt),
+    }
     assert all(np.isfinite(x).all() for x in z.values())
     assert jax.tree.structure(new) == jax.tree.structure(stats)
 

@@ -66,8 +66,9 @@ def test_only_matrices_decay():
 
 def test_a_frozen_word_table_neither_moves_nor_has_moments():
     model = tiny()
-    frozen = Config(model=replace(model, text=replace(model.text, table="frozen")), clip=CLIP,
-                    optim=OptimConfig(warmup_steps=0))
+    frozen = Config(
+        model=replace(model, text=replace(model.text, table="frozen")), clip=CLIP, optim=OptimConfig(warmup_steps=0)
+    )
     params, updates = one_step(frozen)
     assert not updates["tokenizers"]["text"]["table"].any()
     assert updates["tokenizers"]["text"]["project"]["kernel"].all()

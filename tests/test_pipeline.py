@@ -38,9 +38,7 @@ def vocabulary(items):
 @pytest.fixture
 def stream(items, vocabulary):
     def make(items=items, batch_size=6, seed=0, threads=2, clip=CLIP):
-        return TrainStream(
-            items, clip=clip, vocabulary=vocabulary, batch_size=batch_size, seed=seed, threads=threads
-        )
+        return TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=batch_size, seed=seed, threads=threads)
 
     return make
 

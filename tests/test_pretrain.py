@@ -49,7 +49,12 @@ def test_a_run_leaves_everything_that_evaluation_needs(straight):
     cfg, result = straight
     folder = Path(cfg.run)
     assert {p.name for p in folder.iterdir()} >= {
-        "config.json", "vocabulary.txt", "versions.json", "metrics.jsonl", "checkpoints"}
+        "config.json",
+        "vocabulary.txt",
+        "versions.json",
+        "metrics.jsonl",
+        "checkpoints",
+    }
     assert json.loads((folder / "versions.json").read_text())["jax"] == jax.__version__
     assert list(history(cfg)) == [1, 2, 3, 4, 5, 6]
     again = evaluate_run(cfg.run, "latest", "", QUIET)
@@ -132,7 +137,9 @@ def test_a_half_written_checkpoint_is_passed_over_and_a_damaged_one_named(straig
     for path in sorted((checkpoints / "6").rglob("*"), reverse=True):
         if path.is_file() and path.stat().st_size > 1_000:
             path.unlink()
-    with pytest.raises(CheckpointError, match=r"checkpoints/6: cannot be restored.*earlier step \(there are \[2, 4, 6\]"):
+    with pytest.raises(
+        CheckpointError, match=r"checkpoints/6: cannot be restored.*earlier step \(there are \[2, 4, 6\]"
+    ):
         run(cfg)
     shutil.rmtree(checkpoints / "6")
     run(cfg)
@@ -141,14 +148,17 @@ def test_a_half_written_checkpoint_is_passed_over_and_a_damaged_one_named(straig
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_saves_nothing(straight, tmp_path):
     cfg = replace(
-        straight[0], run=str(tmp_path / "run"),
+        straight[0],
+        run=str(tmp_path / "run"),
         optim=replace(straight[0].optim, learning_rate=1e30, end_learning_rate=1e30, clip_norm=0.0),
     )
     with pytest.raises(NonFiniteError, match=r"step [2-6]: .*loss.*clip_000\d\d.mp4"):
         run(cfg)
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
         for step in checkpoints.steps:
-            state = checkpoints.load(step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)))
+            state = checkpoints.load(
+                step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh))
+            )
             assert np.isfinite(jax.tree.leaves(state["params"])[0]).all()
 
 
@@ -169,7 +179,10 @@ def test_what_is_saved_is_the_state_at_the_save_and_not_after(straight, tmp_path
     """Steps donate the buffers that the writer reads."""
     cfg = straight[0]
     task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
-    state, bump = loop.make_state(cfg, task, mesh), jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
+    state, bump = (
+        loop.make_state(cfg, task, mesh),
+        jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0),
+    )
     expected = jax.device_get(jax.tree.map(lambda x: x + 0, state))
     with Checkpoints(tmp_path, cfg.checkpoint) as checkpoints:
         checkpoints.save(1, state)

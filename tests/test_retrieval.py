@@ -35,8 +35,12 @@ def batches(video, audio, text, *, size, audio_mask=None, text_mask=None):
         pad = size - (rows.stop - rows.start)
         fill = lambda x: np.concatenate([x[rows], np.zeros((pad, *x.shape[1:]), x.dtype)])  # noqa: B023, E731
         yield {
-            "video": fill(video)[:, :, None, None, None], "audio": fill(audio), "text": fill(text[:, None]),
-            "audio_mask": fill(audio_mask), "text_mask": fill(text_mask), "valid": fill(np.ones(n, bool)),
+            "video": fill(video)[:, :, None, None, None],
+            "audio": fill(audio),
+            "text": fill(text[:, None]),
+            "audio_mask": fill(audio_mask),
+            "text_mask": fill(text_mask),
+            "valid": fill(np.ones(n, bool)),
             "ids": [f"clip {i}" for i in range(rows.start, rows.stop)],
         }
 
@@ -62,7 +66,12 @@ def test_windows_are_averaged_then_brought_to_unit_length_whatever_the_batch(set
     video, audio, table, text = setup
     result = evaluate(Fixed(table), MESH, {}, {}, batches(video, audio, text, size=size))  # pyright: ignore[reportArgumentType]
     v, a, t = unit64(video.mean(1)), unit64(audio.mean(1)), unit64(table)
-    expected = {"text_to_video": t @ v.T, "video_to_text": v @ t.T, "audio_to_video": a @ v.T, "video_to_audio": v @ a.T}
+    expected = {
+        "text_to_video": t @ v.T,
+        "video_to_text": v @ t.T,
+        "audio_to_video": a @ v.T,
+        "video_to_audio": v @ a.T,
+    }
     assert set(result.metrics) == set(expected)
     for direction, similarity in expected.items():
         np.testing.assert_allclose(result.similarity[direction], similarity, atol=1e-5)

@@ -14,7 +14,7 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused_with_the_nearest_that
     check_batch(32, mesh)
     with pytest.raises(ConfigError, match="batch_size 30 does not divide over 8 devices; use 24 or 32"):
         check_batch(30, mesh)
-    with pytest.raises(ConfigError, match="use 8$"):
+    with pytest.raises(ConfigError, match=r"use 8$"):
         check_batch(3, mesh)
 
 

@@ -6,6 +6,7 @@ All contestants run in turn, round after round, so that a busy machine slows the
 """
 
 import dataclasses
+import functools
 import statistics
 import sys
 import time
@@ -56,7 +57,7 @@ def main(args: Args) -> None:
         began = time.perf_counter()
         state = make_state(cfg, task, mesh)
         on_device = sharding.put_batch(batch, mesh)
-        step = make_step(cfg, task, mesh).lower(state, on_device).compile()
+        step = make_step(cfg, task, mesh).lower(state, on_device).compile()  # pyright: ignore[reportFunctionMemberAccess]
         compile_seconds = time.perf_counter() - began
         products = matmuls(make_step(cfg, task, mesh), state, on_device)
         holder = [state]
@@ -80,8 +81,8 @@ def main(args: Args) -> None:
     console.print(step_table(f"{what}, batch {args.batch_size}, {device}", args, seconds, input_seconds, flops))
     console.print(f"Compiled in {compile_seconds:.0f} s.")
     alone = ratio(seconds["products"], seconds["step"])
-    console.print(f"The step's {sum(count for _, count in products)} matrix products, run by themselves in XLA, take "
-                  f"{alone:.0%} of the step.")  # fmt: skip
+    number = sum(count for _, count in products)
+    console.print(f"The step's {number} matrix products, run by themselves in XLA, take {alone:.0%} of its time.")
     if args.torch:
         console.print(torch_table(seconds))
 
@@ -114,9 +115,7 @@ def make_batch(cfg: Config, source: str) -> tuple[dict[str, np.ndarray], float |
     items = load_source(source, seconds=clip.seconds)
     texts = (caption.text for item in items for caption in item.captions)
     vocabulary = Vocabulary.build(texts, cfg.model.text.vocab_size)
-    stream = TrainStream(
-        items, clip=clip, vocabulary=vocabulary, batch_size=B, seed=cfg.seed, threads=cfg.data.threads
-    )
+    stream = TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=B, seed=cfg.seed, threads=cfg.data.threads)
     batches = stream.iterate()
     seconds, batch = [], next(batches)
     for _ in range(8):
@@ -128,24 +127,35 @@ def make_batch(cfg: Config, source: str) -> tuple[dict[str, np.ndarray], float |
 
 
 def products_alone(products: list[tuple[Matmul, int]]) -> Callable[[], None]:
-    """Runs every matrix product as often as the step does: one jitted function a shape, so that starting it does
-    not count as arithmetic. Each repetition is a parameter of its own, which keeps XLA from sharing results."""
-    calls = []
-    for product, count in products:
+    """Runs every matrix product as often as the step does, in the faster of two forms: with the step's own
+    dimension numbers, or with operands that already lie as [batch M K] and [batch K N].
 
-        def repeat(lefts, rights, product=product):
-            dot = lambda a, b: jax.lax.dot_general(  # noqa: E731
-                a, b, product.dimension_numbers, preferred_element_type=product.out_dtype
-            )
-            return [dot(a, b) for a, b in zip(lefts, rights, strict=True)]
+    One jitted function a shape, so that starting it does not count as arithmetic. Each repetition is a
+    parameter of its own, which keeps XLA from sharing results.
+    """
 
+    def repeated(dot, lhs_shape, rhs_shape, product: Matmul, count: int) -> Callable[[], object]:
         r = np.random.default_rng(0)
-        lhs, rhs = (jax.numpy.asarray(r.normal(size=x.shape), x.dtype) for x in (product.lhs, product.rhs))
-        calls.append((jax.jit(repeat), [lhs] * count, [rhs] * count))
+        lhs, rhs = (jax.numpy.asarray(r.normal(size=n), product.lhs.dtype) for n in (lhs_shape, rhs_shape))
+        all_of_them = jax.jit(lambda lefts, rights: [dot(x, y) for x, y in zip(lefts, rights, strict=True)])
+        return lambda: jax.block_until_ready(all_of_them([lhs] * count, [rhs] * count))
+
+    fastest = []
+    for product, count in products:
+        numbers, dtype = product.dimension_numbers, product.out_dtype
+        as_written = functools.partial(jax.lax.dot_general, dimension_numbers=numbers, preferred_element_type=dtype)
+        plain = functools.partial(jax.numpy.matmul, preferred_element_type=dtype)
+        batch, m, k, n = product.sizes
+        forms = {
+            "as written": repeated(as_written, product.lhs.shape, product.rhs.shape, product, count),
+            "plain": repeated(plain, (batch, m, k), (batch, k, n), product, count),
+        }
+        seconds = interleave(forms, 5, rest=0)
+        fastest.append(min(forms.items(), key=lambda form: min(seconds[form[0]]))[1])
 
     def run():
-        for repeat, lefts, rights in calls:
-            jax.block_until_ready(repeat(lefts, rights))
+        for repeat in fastest:
+            repeat()
 
     return run
 
@@ -154,7 +164,7 @@ def torch_steps(cfg: Config, batch: dict[str, np.ndarray]) -> dict[str, Callable
     from tools import torch_reference as reference
 
     tensors = reference.tensors(batch)
-    steps = {}
+    steps: dict[str, Callable[[], object]] = {}
     for compiled in (False, True):
         for attention in ("sdpa", "plain"):
             step = reference.make_step(reference.TorchVatt(cfg, attention=attention), compiled=compiled)
@@ -165,12 +175,12 @@ def torch_steps(cfg: Config, batch: dict[str, np.ndarray]) -> dict[str, Callable
     return steps | {"torch eager, sdpa attention, whole last block": lambda: float(full(tensors))}
 
 
-def interleave(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleave(contestants: dict[str, Callable[[], object]], rounds: int, rest: float = REST) -> dict[str, list[float]]:
     """Seconds of each contestant in each round, after two rounds to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds + 2):
         for name, run in contestants.items():
-            time.sleep(REST)
+            time.sleep(rest)
             began = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - began)

@@ -1,9 +1,12 @@
-"""The same model, losses and optimiser in PyTorch, as an independent check and as the yardstick of `bench_step.py`.
+"""The same model, losses and optimiser in PyTorch: a check, and the yardstick of `bench_step.py`.
 
-Covers modality-specific towers on waveforms with relative text positions and the paper's loss. Written to be fast:
-tokens are dropped before the projection, the last block computes [AGG] only, attention is PyTorch's fused kernel or
-plain products, Adam is fused.
+Covers modality-specific towers on waveforms with relative text positions and the paper's loss. Written to be
+fast: tokens are dropped before the projection, the last block computes [AGG] only, attention is PyTorch's
+fused kernel or plain products, Adam is fused.
 """
+
+# What an nn.Module holds is typed `Tensor | Module`.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 
 import math
 from typing import Literal
@@ -45,7 +48,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(D, cfg.mlp_width, bias=bias), nn.Linear(cfg.mlp_width, D, bias=bias)
 
     def forward(self, x, bias, first_only: bool):  # x [B N D]; bias [B|1 H|1 N N] or None
-        B, N, D = x.shape
+        B, _, D = x.shape
         H = self.cfg.heads
         normed = self.attention_norm(x)
         if first_only:
@@ -150,14 +153,10 @@ class TorchVatt(nn.Module):
         self.cfg = cfg
         towers = {"video": model.video, "audio": model.audio, "text": text}
         agg_only = last_block == "agg"
-        self.encoders = nn.ModuleDict(
-            {m: Encoder(tower.encoder, attention, agg_only) for m, tower in towers.items()}
-        )
+        self.encoders = nn.ModuleDict({m: Encoder(tower.encoder, attention, agg_only) for m, tower in towers.items()})
         patch = {"video": math.prod(model.video.patch) * 3, "audio": model.audio.patch}
         grids = {"video": video_grid(model, cfg.clip), "audio": audio_grid(model, cfg.clip)}
-        self.patches = nn.ModuleDict(
-            {m: Patches(patch[m], grids[m], towers[m].keep, towers[m].encoder) for m in grids}
-        )
+        self.patches = nn.ModuleDict({m: Patches(patch[m], grids[m], towers[m].keep, towers[m].encoder) for m in grids})
         D, E = text.encoder.width, text.embed_width
         self.table = nn.Parameter(torch.zeros(text.vocab_size, E), requires_grad=text.table == "trained")
         self.text_project = nn.Linear(E, D, bias=False)
@@ -180,7 +179,7 @@ class TorchVatt(nn.Module):
         return self.norms[name](self.dense[name](x), mask)
 
     def forward(self, batch: dict) -> torch.Tensor:
-        """The training loss of a batch of tensors: video [B T H W C] uint8, audio [B S], text [B K L], masks."""
+        """The training loss of a batch: video [B T H W C] uint8, audio [B S], text [B K L], both masks."""
         video, audio, text = batch["video"], batch["audio"], batch["text"]
         t, h, w = self.cfg.model.video.patch
         B, T, H, W, C = video.shape

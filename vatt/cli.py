@@ -83,6 +83,7 @@ def pretrain(args: list[str]) -> int:
         "and stops; the same command goes on from there.",
         "vatt pretrain experiments/demo.py --steps 200 --run runs/short",
     )
+    _before_jax()
     from vatt import plots
     from vatt.train.loop import pretrain as run
 
@@ -102,8 +103,9 @@ def evaluate(args: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
-    parser.add_argument("--source", default="", help="folder of clips with captions (default: evaluate.source of the run)")
+    parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
+    _before_jax()
     from vatt.evals.run import evaluate_run
 
     console = _console()
@@ -132,6 +134,7 @@ def plot(args: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
     options = parser.parse_args(args)
+    _before_jax()
     from pathlib import Path
 
     from vatt import plots
@@ -200,7 +203,7 @@ def _config(command: str, args: list[str], description: str, example: str):
     elif wants_help:
         default, options = Config(), args
     else:
-        print(f"usage: {usage}\nvatt {command}: name an experiment file first, such as experiments/demo.py", file=sys.stderr)
+        print(f"usage: {usage}\nname an experiment file first, such as experiments/demo.py", file=sys.stderr)
         raise SystemExit(2)
     return tyro.cli(
         Config,
@@ -211,6 +214,18 @@ def _config(command: str, args: list[str], description: str, example: str):
         args=options,
         config=(tyro.conf.FlagConversionOff,),
     )
+
+
+def _before_jax() -> None:
+    """What must be set before jax starts: how memory is kept, and where compiled programs are, for the next start."""
+    import os
+    from pathlib import Path
+
+    from vatt.memory import keep_freed_memory
+
+    keep_freed_memory()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vatt" / "xla"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
 def _console():

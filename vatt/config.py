@@ -62,7 +62,9 @@ class EncoderConfig:
         for name in ("depth", "width", "mlp_width", "heads"):
             value = getattr(self, name)
             check(value >= 1, f"encoder.{name} is {value}; it must be at least 1")
-        check(self.width % self.heads == 0, f"encoder.width {self.width} is not a multiple of encoder.heads {self.heads}")
+        check(
+            self.width % self.heads == 0, f"encoder.width {self.width} is not a multiple of encoder.heads {self.heads}"
+        )
         check(0 <= self.dropout < 1, f"encoder.dropout is {self.dropout}; it must lie in [0, 1)")
 
 
@@ -95,8 +97,10 @@ class AudioConfig:
     def __post_init__(self):
         check(self.patch >= 1, f"model.audio.patch is {self.patch}; it must be at least 1")
         check(min(self.mel_patch) >= 1, f"model.audio.mel_patch is {self.mel_patch}; every side must be at least 1")
-        check(self.mel_bins % self.mel_patch[1] == 0,
-              f"model.audio.mel_bins {self.mel_bins} is not a multiple of the patch's {self.mel_patch[1]} bins")
+        check(
+            self.mel_bins % self.mel_patch[1] == 0,
+            f"model.audio.mel_bins {self.mel_bins} is not a multiple of the patch's {self.mel_patch[1]} bins",
+        )
         check(0 < self.hop_seconds <= self.window_seconds, "model.audio.hop_seconds must lie in (0, window_seconds]")
         _check_keep("audio", self.keep)
 
@@ -111,14 +115,17 @@ class TextConfig:
     buckets: int = 32  # buckets of the relative bias
     max_distance: int = 64  # distance (words) from which all positions share a bucket
     bias_layers: Literal["first", "all"] = "first"  # layers given the relative bias (paper: first; released: all)
-    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(
-        depth=6, width=512, mlp_width=2048, heads=8, style="t5"))
+    encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(depth=6, width=512, mlp_width=2048, heads=8, style="t5")
+    )
 
     def __post_init__(self):
         check(self.vocab_size >= 3, f"model.text.vocab_size is {self.vocab_size}; it must be at least 3")
         check(self.embed_width >= 1, f"model.text.embed_width is {self.embed_width}; it must be at least 1")
         check(self.buckets >= 4 and self.buckets % 2 == 0, "model.text.buckets must be even and at least 4")
-        check(self.max_distance > self.buckets // 4, "model.text.max_distance must exceed a quarter of model.text.buckets")
+        check(
+            self.max_distance > self.buckets // 4, "model.text.max_distance must exceed a quarter of model.text.buckets"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,20 +150,27 @@ class ModelConfig:
     text: TextConfig = field(default_factory=TextConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     backbone: Literal["specific", "agnostic"] = "specific"  # one encoder a modality, or one shared by all three
-    projections: Literal["none", "dense_gelu"] = "none"  # per-modality layers around a shared encoder (released: dense_gelu)
+    # per-modality layers around a shared encoder (released: dense_gelu)
+    projections: Literal["none", "dense_gelu"] = "none"
     dtype: Literal["float32", "bfloat16"] = "float32"  # arithmetic of the towers; parameters stay float32
     remat: Literal["none", "full"] = "none"  # full: recompute each layer in the backward pass to save memory
     layers: Literal["auto", "scan", "unroll"] = "auto"  # auto: scanned on accelerators, unrolled on CPU
 
     def __post_init__(self):
         if self.backbone == "agnostic":
-            check(self.video.encoder == self.audio.encoder == self.text.encoder,
-                  "model.backbone agnostic shares one encoder: model.video.encoder, model.audio.encoder and "
-                  "model.text.encoder must be the same")
-            check(self.text.positions == "absolute",
-                  "model.backbone agnostic needs model.text.positions absolute: a relative bias would belong to one modality")
-        check(self.backbone == "agnostic" or self.projections == "none",
-              "model.projections dense_gelu belongs to model.backbone agnostic")
+            check(
+                self.video.encoder == self.audio.encoder == self.text.encoder,
+                "model.backbone agnostic shares one encoder: model.video.encoder, model.audio.encoder and "
+                "model.text.encoder must be the same",
+            )
+            check(
+                self.text.positions == "absolute",
+                "model.backbone agnostic needs model.text.positions absolute: a relative bias is one modality's own",
+            )
+        check(
+            self.backbone == "agnostic" or self.projections == "none",
+            "model.projections dense_gelu belongs to model.backbone agnostic",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +180,9 @@ class LossConfig:
     video_audio: float = 1.0  # weight of NCE between video and audio
     video_text: float = 1.0  # weight of MIL-NCE between video and the candidate captions (lambda)
     audio_text: float = 0.0  # weight of MIL-NCE between audio and the candidate captions
-    form: Literal["joint_once", "joint", "separate", "sigmoid"] = "joint_once"  # joint_once: paper eq. 4-5; joint: released code, positive counted twice; separate: a softmax a direction; sigmoid: pairwise
+    # joint_once: paper eq. 4-5; joint: released code, positive counted twice; separate: a softmax a direction;
+    # sigmoid: pairwise
+    form: Literal["joint_once", "joint", "separate", "sigmoid"] = "joint_once"
     reduction: Literal["sum", "mean"] = "sum"  # how pairs add up (released: mean, divides by the sum of weights)
     temperature: float = 0.07  # divides the cosine similarities; where it starts if it is learned
     temperature_mode: Literal["fixed", "learned"] = "fixed"  # learned: one temperature a pair, trained
@@ -187,7 +203,8 @@ class OptimConfig:
     learning_rate: float = 1e-4  # at the end of the warm-up
     end_learning_rate: float = 5e-5  # at the last step
     warmup_steps: int = 10_000  # linear, from 0
-    decay: Literal["quarter_cosine", "half_cosine"] = "quarter_cosine"  # quarter: steepest at the end (paper); half: flat at the end (released)
+    # quarter: steepest at the end (paper); half: flat at the end (released)
+    decay: Literal["quarter_cosine", "half_cosine"] = "quarter_cosine"
     b1: float = 0.9  # Adam's decay of the first moment
     b2: float = 0.999  # Adam's decay of the second moment
     eps: float = 1e-7  # Adam's epsilon
@@ -202,13 +219,16 @@ class OptimConfig:
         check(0 <= self.ema < 1, f"optim.ema is {self.ema}; it must lie in [0, 1)")
         check(0 <= self.b1 < 1 and 0 <= self.b2 < 1, "optim.b1 and optim.b2 must lie in [0, 1)")
         check(self.weight_decay == 0 or self.name == "adamw", "optim.weight_decay needs optim.name adamw")
-        check(self.weight_decay >= 0 and self.clip_norm >= 0 and self.eps > 0,
-              "optim.weight_decay, clip_norm must not be negative and eps must be above 0")
+        check(
+            self.weight_decay >= 0 and self.clip_norm >= 0 and self.eps > 0,
+            "optim.weight_decay, clip_norm must not be negative and eps must be above 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    sources: tuple[str, ...] = ()  # folders of media files with .srt captions beside them; demo:DIR/train makes the demo media
+    # folders of media files with .srt captions beside them; demo:DIR/train makes the demo media
+    sources: tuple[str, ...] = ()
     vocabulary: str = ""  # a vocabulary file, one word a line; empty: built from the training captions
     threads: int = 0  # decoding threads (0: one a core)
 
@@ -284,14 +304,22 @@ class Config:
         check(self.steps >= 1 and self.batch_size >= 1, "steps and batch_size must be at least 1")
         clip, video, audio = self.clip, self.model.video, self.model.audio
         t, h, w = video.patch
-        check(clip.frames % t == 0, f"clip.frames {clip.frames} is not a multiple of the {t} frames of model.video.patch")
-        check(clip.size % h == 0 and clip.size % w == 0,
-              f"clip.size {clip.size} is not a multiple of the {h}x{w} pixels of model.video.patch")
+        check(
+            clip.frames % t == 0, f"clip.frames {clip.frames} is not a multiple of the {t} frames of model.video.patch"
+        )
+        check(
+            clip.size % h == 0 and clip.size % w == 0,
+            f"clip.size {clip.size} is not a multiple of the {h}x{w} pixels of model.video.patch",
+        )
         if audio.input == "waveform":
-            check(clip.samples % audio.patch == 0,
-                  f"clip.samples {clip.samples} is not a multiple of the {audio.patch} samples of model.audio.patch")
-        check(self.loss.audio_text == 0 or self.model.heads.audio_text,
-              "loss.audio_text needs a head from audio into the text space: set model.heads.audio_text True")
+            check(
+                clip.samples % audio.patch == 0,
+                f"clip.samples {clip.samples} is not a multiple of the {audio.patch} samples of model.audio.patch",
+            )
+        check(
+            self.loss.audio_text == 0 or self.model.heads.audio_text,
+            "loss.audio_text needs a head from audio into the text space: set model.heads.audio_text True",
+        )
 
 
 def to_json(cfg: Any) -> str:

@@ -99,9 +99,19 @@ def _shapes(cfg: Config):
 
 def table(cfg: Config) -> Table:
     parts = describe(cfg)
-    table = Table(title=f"{cfg.model.backbone} backbone, {cfg.clip.frames} frames of {cfg.clip.size}x{cfg.clip.size}, "
-                        f"{cfg.clip.samples:,} audio samples, {cfg.clip.candidates} captions of {cfg.clip.words} words")
-    for name in ("", "trained params", "frozen params", "tokens", "after DropToken", "GFLOPs a clip", "without DropToken"):
+    table = Table(
+        title=f"{cfg.model.backbone} backbone, {cfg.clip.frames} frames of {cfg.clip.size}x{cfg.clip.size}, "
+        f"{cfg.clip.samples:,} audio samples, {cfg.clip.candidates} captions of {cfg.clip.words} words"
+    )
+    for name in (
+        "",
+        "trained params",
+        "frozen params",
+        "tokens",
+        "after DropToken",
+        "GFLOPs a clip",
+        "without DropToken",
+    ):
         table.add_column(name, justify="right" if name else "left")
     total = Part(**{f.name: sum(getattr(p, f.name) for p in parts.values()) for f in dataclasses.fields(Part)})
     for name, part in (parts | {"in all": total}).items():

@@ -44,7 +44,7 @@ def retrieval(similarity, target=None, *, recall_at: tuple[int, ...] = RECALL_AT
     bad, first = 0, ""
     rows = max(1, _BLOCK // items)
     for start in range(0, queries, rows):
-        block = similarity[start:start + rows].astype(np.float64)  # [rows N]
+        block = similarity[start : start + rows].astype(np.float64)  # [rows N]
         finite = np.isfinite(block)
         if not finite.all():
             if not bad:
@@ -52,19 +52,24 @@ def retrieval(similarity, target=None, *, recall_at: tuple[int, ...] = RECALL_AT
                 first = f"{block[query, item]} of query {start + query} and item {item}"
             bad += int(finite.size - np.count_nonzero(finite))
             continue
-        of_target = np.take_along_axis(block, target[start:start + rows, None], axis=1)  # [rows 1]
-        greater[start:start + rows] = np.count_nonzero(block > of_target, axis=1)
-        equal[start:start + rows] = np.count_nonzero(block == of_target, axis=1)
+        of_target = np.take_along_axis(block, target[start : start + rows, None], axis=1)  # [rows 1]
+        greater[start : start + rows] = np.count_nonzero(block > of_target, axis=1)
+        equal[start : start + rows] = np.count_nonzero(block == of_target, axis=1)
     if bad:
-        raise NonFiniteError(f"{bad} of {similarity.size} similarities are not finite, the first being the "
-                             f"{first}; look for NaN or infinity in their embeddings")
+        raise NonFiniteError(
+            f"{bad} of {similarity.size} similarities are not finite, the first being the "
+            f"{first}; look for NaN or infinity in their embeddings"
+        )
 
     rank = greater + (equal + 1) / 2
-    scores: dict[str, float] = {
-        f"R@{k}": float(100 * np.clip((k - greater) / equal, 0, 1).mean()) for k in recall_at}
+    scores: dict[str, float] = {f"R@{k}": float(100 * np.clip((k - greater) / equal, 0, 1).mean()) for k in recall_at}
     return scores | {
-        "median_rank": float(np.median(rank)), "mean_rank": float(rank.mean()),
-        "queries": queries, "items": items, "ties": int(np.count_nonzero(equal > 1))}
+        "median_rank": float(np.median(rank)),
+        "mean_rank": float(rank.mean()),
+        "queries": queries,
+        "items": items,
+        "ties": int(np.count_nonzero(equal > 1)),
+    }
 
 
 def chance(items: int, *, recall_at: tuple[int, ...] = RECALL_AT) -> dict[str, float]:
@@ -78,13 +83,14 @@ def chance(items: int, *, recall_at: tuple[int, ...] = RECALL_AT) -> dict[str, f
 def _targets(target, queries: int, items: int) -> np.ndarray:
     if target is None:
         if queries != items:
-            raise ValueError(f"similarity is {queries} x {items}: without targets it must be square, query i "
-                             "belonging to item i; pass target")
+            raise ValueError(
+                f"similarity is {queries} x {items}: without targets it must be square, query i "
+                "belonging to item i; pass target"
+            )
         return np.arange(queries)
     target = np.asarray(target)
     if target.shape != (queries,) or not np.issubdtype(target.dtype, np.integer):
-        raise ValueError(f"target is {target.dtype} of shape {target.shape}; {queries} queries need "
-                         f"{queries} integers")
+        raise ValueError(f"target is {target.dtype} of shape {target.shape}; {queries} queries need {queries} integers")
     wrong = np.flatnonzero((target < 0) | (target >= items))
     if len(wrong):
         raise ValueError(f"target of query {wrong[0]} is {target[wrong[0]]}; items are 0 to {items - 1}")

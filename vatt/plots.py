@@ -6,11 +6,11 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from vatt.errors import CheckpointError  # noqa: E402
-from vatt.evals.retrieval import Retrieval  # noqa: E402
-from vatt.train.log import read_metrics  # noqa: E402
+from vatt.errors import CheckpointError
+from vatt.evals.retrieval import Retrieval
+from vatt.train.log import read_metrics
 
 
 def curves(run: str | Path) -> Path:
@@ -29,8 +29,11 @@ def curves(run: str | Path) -> Path:
     for axis, (title, names) in zip(axes.flat, panels.items(), strict=True):
         for name in names:
             points = [(line["step"], line[name]) for line in lines if name in line]
-            axis.plot(*zip(*points, strict=True) if points else ([], []), label=_label(name),
-                      marker="o" if len(points) < 3 else None)
+            axis.plot(
+                *zip(*points, strict=True) if points else ([], []),
+                label=_label(name),
+                marker="o" if len(points) < 3 else None,
+            )
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         if len(names) > 1:

@@ -50,9 +50,7 @@ def tiny() -> ModelConfig:
     return ModelConfig(
         video=VideoConfig(patch=(2, 16, 16), encoder=vit),
         audio=AudioConfig(encoder=vit),
-        text=TextConfig(
-            vocab_size=256, embed_width=64, table="trained", encoder=replace(vit, style="t5")
-        ),
+        text=TextConfig(vocab_size=256, embed_width=64, table="trained", encoder=replace(vit, style="t5")),
         heads=HeadsConfig(va_width=128, vt_width=128),
     )
 

@@ -54,11 +54,11 @@ def state_shardings(shapes, mesh: Mesh):
     n = mesh.shape["fsdp"]
 
     def rule(x) -> NamedSharding:
-        spec = [None] * len(x.shape)
+        spec: list[str | None] = [None] * len(x.shape)
         if n > 1 and np.prod(x.shape, dtype=np.int64) >= SHARD_FROM:
             for axis in sorted(range(len(x.shape)), key=lambda axis: -x.shape[axis]):
                 if x.shape[axis] % n == 0:
-                    spec[axis] = "fsdp"  # pyright: ignore[reportArgumentType]
+                    spec[axis] = "fsdp"
                     break
         return NamedSharding(mesh, PartitionSpec(*spec))
 

@@ -37,9 +37,7 @@ def read_srt(path: str | Path) -> tuple[Caption, ...]:
     except OSError as error:
         raise DataError(f"{path}: cannot read the captions: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: the captions are not UTF-8; convert the file, for instance with iconv"
-        ) from error
+        raise DataError(f"{path}: the captions are not UTF-8; convert the file, for instance with iconv") from error
     captions: list[Caption] = []
     timing: tuple[float, float] | None = None
     text: list[str] = []

@@ -34,7 +34,13 @@ COLOURS = {
     "white": (250, 250, 250),
     "black": (8, 8, 8),
 }
-MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+# How a shape may move, and how captions say it.
+MOTIONS = {
+    "left": ("moves left", "drifts left", "goes left", "slides left"),
+    "right": ("moves right", "drifts right", "goes right", "slides right"),
+    "grow": ("grows", "swells", "gets bigger", "becomes large"),
+    "blink": ("blinks", "flashes", "flickers", "comes and goes"),
+}
 
 # Partials of a shape's timbre: multiple of the pitch -> strength. Multiples stay below 4, and pitches (Hz)
 # below 1000, so that the second partial of every timbre survives at a sampling rate of 8 kHz.
@@ -52,19 +58,19 @@ H264 = {"preset": "ultrafast", "tune": "fastdecode", "crf": "31", "g": "8", "bf"
 AAC = {"aac_coder": "fast", "aac_pns": "0", "aac_tns": "0", "aac_is": "0", "aac_ms": "0"}
 
 FULL = (
-    "a {colour} {shape} moves {motion}",
-    "we see a {colour} {shape} that drifts to the {side}",
-    "here a {size} {colour} {shape} is going {motion}",
-    "the {shape} is {colour} and it goes {motion}",
-    "look a {colour} {shape} travels {motion}",
-    "now the {colour} {shape} slides {motion}",
+    "a {colour} {shape} {moves}",
+    "we see a {colour} {shape} that {moves}",
+    "here a {size} {colour} {shape} {moves}",
+    "the {shape} is {colour} and it {moves}",
+    "look a {colour} {shape} {moves}",
+    "now the {colour} {shape} {moves}",
 )
 PARTIAL = (
     "something {colour}",
-    "it goes {motion}",
+    "it {moves}",
     "this is a {shape}",
     "a {colour} {shape}",
-    "the {shape} moves {motion}",
+    "the {shape} {moves}",
     "a {size} {colour} thing",
 )
 IDLE = (
@@ -75,7 +81,6 @@ IDLE = (
     "so as i said before",
     "see you next time",
 )
-SIDES = {"left": "left", "right": "right", "up": "top", "down": "bottom"}
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,7 @@ def make_demo(
     folder = Path(folder)
     parameters = {"version": VERSION, "seed": seed, "clips": clips, "heldout": heldout}
     jobs: list = [(folder / "train" / f"clip_{i:05d}.mp4", (seed, 0, i), None) for i in range(clips)]
-    shuffled = np.random.default_rng((seed, 2)).permutation(
-        heldout
-    )  # so that numbers do not tell the content
+    shuffled = np.random.default_rng((seed, 2)).permutation(heldout)  # so that numbers do not tell the content
     for i, c in enumerate(shuffled):
         jobs.append((folder / "heldout" / f"clip_{i:05d}.mp4", (seed, 1, i), COMBINATIONS[c]))
     try:
@@ -173,10 +176,10 @@ def _make_clip(path: Path, key: tuple[int, ...], factors: Factors | None) -> Fac
     fps = int(rng.choice((8, 10, 12, 15)))
     frames = round(rng.uniform(1.3, 1.7) * fps)
     rate = int(rng.choice((16_000, 22_050, 24_000)))
-    plain = Caption(0.0, frames / fps, FULL[0].format(**asdict(factors)))
+    plain = Caption(0.0, frames / fps, _say(FULL[0], factors))
     captions = _captions(factors, frames / fps, rng) if training else [plain]
     silent, uncaptioned = training and rng.random() < 0.1, training and rng.random() < 0.2
-    video = _draw(factors, frames, rng)
+    video = _draw(factors, frames, fps, rng)
     audio = None if silent else _play(factors, frames / fps, rate, rng)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -189,24 +192,30 @@ def _make_clip(path: Path, key: tuple[int, ...], factors: Factors | None) -> Fac
     return factors
 
 
-def _draw(factors: Factors, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """The moving shape, [T H W 3] uint8: it crosses at least 45 % of the centre crop, and stays within."""
+def _draw(factors: Factors, frames: int, fps: int, rng: np.random.Generator) -> np.ndarray:
+    """The moving shape, [T H W 3] uint8. It stays within the centre crop; left and right cross most of it."""
     short = 2 * int(rng.integers(32, 45))
     long = 2 * int(short * rng.uniform(1.0, 1.5) / 2)
     height, width = (short, long) if rng.random() < 0.7 else (long, short)
-    radius = rng.uniform(0.13, 0.2)  # positions and sizes are in short sides, from the centre
-    reach = 0.5 - radius
-    travel = rng.uniform(0.45, 2 * reach)
-    begin = rng.uniform(-reach, reach - travel)
-    way = (begin + travel * np.linspace(0, 1, frames)).reshape(-1, 1, 1).astype(np.float32)
-    across = rng.uniform(-reach, reach)
-    dx, dy = MOTIONS[factors.motion]
-    centre_x, centre_y = (dx * way, across) if dx else (across, dy * way)
+    time = np.linspace(0, 1, frames, dtype=np.float32).reshape(-1, 1, 1)
+    radius = np.full_like(time, rng.uniform(0.2, 0.27))  # positions and sizes are in short sides, from the centre
+    if factors.motion == "grow":
+        radius = rng.uniform(0.1, 0.13) + rng.uniform(0.16, 0.19) * time
+    reach = 0.5 - radius.max()
+    centre_x, centre_y = rng.uniform(-reach, reach, 2)
+    if factors.motion in ("left", "right"):
+        travel = rng.uniform(0.8, 1.0) * 2 * reach
+        centre_x = rng.uniform(-reach, reach - travel) + travel * time
+        centre_x = -centre_x if factors.motion == "left" else centre_x
+    shown = np.ones_like(time)
+    if factors.motion == "blink":
+        shown = (np.arange(frames) / fps * 2.2 + rng.random()) % 1 < 0.5  # 2.2 times a second, as it sounds
+        shown = shown.reshape(-1, 1, 1)
 
     y = ((np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short)[:, None]
     x = ((np.arange(width, dtype=np.float32) + 0.5 - width / 2) / short)[None, :]
     outside = _distance(factors.shape, (x - centre_x) / radius, (y - centre_y) / radius)  # [T H W]
-    alpha = np.clip(0.5 - outside * (radius * short), 0, 1)[:, None]  # [T 1 H W]: planes blend faster
+    alpha = (shown * np.clip(0.5 - outside * (radius * short), 0, 1))[:, None]  # [T 1 H W]: planes blend faster
 
     tint = (rng.uniform(70, 150) + rng.uniform(-18, 18, 3)).astype(np.float32).reshape(3, 1, 1)
     background = tint + np.float32(rng.uniform(-25, 25)) * x + np.float32(rng.uniform(-25, 25)) * y  # [3 H W]
@@ -247,26 +256,28 @@ def _play(factors: Factors, seconds: float, rate: int, rng: np.random.Generator)
             loudness = np.exp(-3 * t / seconds)
         case "right":
             loudness = np.exp(-3 * (1 - t / seconds))
-        case "up":
+        case "grow":
             loudness = 0.55 + 0.45 * np.sin(2 * np.pi * (9 * t + rng.random()))
         case _:
-            loudness = np.clip(8 * ((2.5 * t + rng.random()) % 1 - 0.5), 0, 1)
+            loudness = np.clip(8 * ((2.2 * t + rng.random()) % 1 - 0.5), 0, 1)
     noise = rng.random(len(t), np.float32) - np.float32(0.5)
     sound = rng.uniform(0.3, 0.8) * tone * loudness + rng.uniform(0.005, 0.05) * noise
     balance = np.ones(1, np.float32) if rng.random() < 0.7 else rng.uniform(0.7, 1.0, 2).astype(np.float32)
     return np.outer(balance, sound)
 
 
-def _words(factors: Factors, rng: np.random.Generator) -> dict[str, str]:
-    size = ("small", "big", "little", "nice")[rng.integers(4)]
-    return {**asdict(factors), "size": size, "side": SIDES[factors.motion]}
+def _say(phrase: str, factors: Factors, rng: np.random.Generator | None = None) -> str:
+    """A caption from a phrase; in the plainest words without `rng`."""
+    moves, size = MOTIONS[factors.motion], ("small", "big", "little", "nice")
+    word = (lambda words: words[rng.integers(len(words))]) if rng else (lambda words: words[0])
+    return phrase.format(colour=factors.colour, shape=factors.shape, moves=word(moves), size=word(size))
 
 
 def _captions(factors: Factors, seconds: float, rng: np.random.Generator) -> list[Caption]:
     """Five captions over the file, in random order: one to three are true, others mislead or say nothing."""
 
     def say(phrases: tuple[str, ...], about: Factors = factors) -> str:
-        return phrases[rng.integers(len(phrases))].format(**_words(about, rng))
+        return _say(phrases[rng.integers(len(phrases))], about, rng)
 
     texts = [say(FULL)] + [say(FULL + PARTIAL) for _ in range(rng.integers(3))]
     while len(texts) < 5:

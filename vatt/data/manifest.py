@@ -36,9 +36,7 @@ class Item:
         return self.start, max(self.start, self.duration - seconds)
 
 
-def load_source(
-    source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None
-) -> list[Item]:
+def load_source(source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
     """The items of a source: a folder, or `demo:DIR/train` or `demo:DIR/heldout`: DIR is filled first.
 
     Args and errors are those of `scan` and, for demo media, of `make_demo`.
@@ -48,16 +46,12 @@ def load_source(
         return scan(source, seconds=seconds, threads=threads, progress=progress)
     folder = Path(place)
     if folder.name not in ("train", "heldout"):
-        raise DataError(
-            f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train"
-        )
+        raise DataError(f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train")
     make_demo(folder.parent, progress=progress)
     return scan(folder, seconds=seconds, threads=threads, progress=progress)
 
 
-def scan(
-    folder: str | Path, *, seconds: float, threads: int = 0, progress: Progress | None = None
-) -> list[Item]:
+def scan(folder: str | Path, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
     """Finds the media files of a folder and of its subfolders, and their captions (`x.srt` beside `x.mp4`).
 
     Args:
@@ -100,9 +94,7 @@ def scan(
             + _listed(faults)
         )
     short = [
-        f"{item.path}: {item.duration - item.start:.2f} s"
-        for item in items
-        if item.duration - item.start < seconds
+        f"{item.path}: {item.duration - item.start:.2f} s" for item in items if item.duration - item.start < seconds
     ]
     if short:
         raise DataError(

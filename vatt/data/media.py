@@ -220,16 +220,12 @@ class _Sound:
         if self.first == np.inf:
             self.first = self.since = time
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(
-                self.path, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it"
-            )
+            raise MediaError(self.path, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it")
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(
-                self.path, f"the audio changes its format at {time:.2f} s; re-encode it"
-            ) from error
+            raise MediaError(self.path, f"the audio changes its format at {time:.2f} s; re-encode it") from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:

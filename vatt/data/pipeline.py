@@ -61,9 +61,7 @@ class TrainStream:
 
         Raises MediaError, at the batch at fault, when a clip cannot be decoded.
         """
-        options = grain.ReadOptions(
-            num_threads=self.threads, prefetch_buffer_size=self.threads + 2 * self.batch_size
-        )
+        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads + 2 * self.batch_size)
         clips = iter(self.clips.to_iter_dataset(options))
         clips.set_state({"next_index": start_step * self.batch_size})
         try:
@@ -79,9 +77,7 @@ class TrainStream:
         start = rng.uniform(*item.room(self.clip.seconds))
         example: dict = decode_clip(item.path, start, self.clip)
         example["text"] = np.full((self.clip.candidates, self.clip.words), PAD, np.int32)
-        for row, caption in enumerate(
-            nearest(item.captions, start, start + self.clip.seconds, self.clip.candidates)
-        ):
+        for row, caption in enumerate(nearest(item.captions, start, start + self.clip.seconds, self.clip.candidates)):
             example["text"][row] = self.vocabulary.encode(caption.text, self.clip.words)
         example["text_mask"] = example["text"][:, 0] != PAD
         example["ids"] = item.id

@@ -15,9 +15,7 @@ ZEROS = 16  # zero crossings of the sinc on either side
 ROLL_OFF = 0.94  # share of the lower Nyquist frequency that passes
 BETA = 9.0  # of the Kaiser window: stop band at about -90 dB
 GROUP = 40  # outputs that share a window of the input, and so one matrix product
-PRODUCT = (
-    2**18
-)  # multiplications a matrix product; OpenBLAS starts threads above, which fight with those that decode
+PRODUCT = 2**18  # multiplications a matrix product; OpenBLAS starts threads above, which fight with those that decode
 
 # How much of each channel goes into the mono mix (ITU-R BS.775), before these are scaled to add up to 1.
 MIX = {"FC": 1.0, "FL": 0.7071, "FR": 0.7071, "LFE": 0.0, "LFE2": 0.0}
@@ -35,9 +33,7 @@ def mono(frame: av.AudioFrame) -> np.ndarray:
         sound = sound / np.float32(2.0 ** (8 * sound.dtype.itemsize - 1))
     if len(sound) == 1:
         return sound[0].astype(np.float32, copy=False)
-    weights = np.array(
-        [MIX.get(channel.name, OTHER_CHANNELS) for channel in frame.layout.channels], np.float32
-    )
+    weights = np.array([MIX.get(channel.name, OTHER_CHANNELS) for channel in frame.layout.channels], np.float32)
     mixed = np.zeros(sound.shape[1], np.float32)
     for weight, channel in zip(weights / weights.sum(), sound, strict=True):
         mixed += weight * channel

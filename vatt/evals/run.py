@@ -54,8 +54,9 @@ def _find_step(checkpoints: Checkpoints, step: str) -> int:
     if step == "best":
         best = checkpoints.best_step()
         if best is None:
-            raise CheckpointError(f"{checkpoints.folder}: no checkpoint was evaluated when it was saved; use --step latest")
+            raise CheckpointError(f"{checkpoints.folder}: no kept checkpoint was evaluated; use --step latest")
         return best
     if not step.isdecimal() or int(step) not in kept:
-        raise CheckpointError(f"{checkpoints.folder}: no step {step}; there are {', '.join(map(str, kept))}, latest and best")
+        known = ", ".join(map(str, kept))
+        raise CheckpointError(f"{checkpoints.folder}: no step {step}; there are {known}, latest and best")
     return int(step)

@@ -35,8 +35,9 @@ Form = Literal["joint_once", "joint", "separate"]
 _LOG_ZERO = -1e30
 
 
-def nce(z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, temperature: float | jax.Array,
-        form: Form) -> jax.Array:
+def nce(
+    z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, temperature: float | jax.Array, form: Form
+) -> jax.Array:
     """Noise-contrastive estimation between paired embeddings: MIL-NCE with one candidate a clip.
 
     Args:
@@ -54,12 +55,19 @@ def nce(z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, temper
     """
     if z_b.ndim != 2:
         raise ValueError(f"z_b has shape {z_b.shape}; nce takes [B E], mil_nce takes [B K E]")
-    return mil_nce(z_a, z_b[:, None], candidate_mask=None if mask is None else mask[:, None],
-                   temperature=temperature, form=form)
+    return mil_nce(
+        z_a, z_b[:, None], candidate_mask=None if mask is None else mask[:, None], temperature=temperature, form=form
+    )
 
 
-def mil_nce(z_v: jax.Array, z_t: jax.Array, *, candidate_mask: jax.Array | None = None,
-            temperature: float | jax.Array, form: Form) -> jax.Array:
+def mil_nce(
+    z_v: jax.Array,
+    z_t: jax.Array,
+    *,
+    candidate_mask: jax.Array | None = None,
+    temperature: float | jax.Array,
+    form: Form,
+) -> jax.Array:
     """Multiple-instance NCE: any of a clip's candidates may match it (Miech et al. 2020, arXiv 1912.06430).
 
     Args:
@@ -101,8 +109,9 @@ def mil_nce(z_v: jax.Array, z_t: jax.Array, *, candidate_mask: jax.Array | None 
     return jnp.where(clips, loss, 0).sum() / jnp.maximum(clips.sum(), 1)
 
 
-def sigmoid(z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, scale: float | jax.Array,
-            bias: float | jax.Array) -> jax.Array:
+def sigmoid(
+    z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, scale: float | jax.Array, bias: float | jax.Array
+) -> jax.Array:
     """Pairwise sigmoid loss, with any number of candidates (SigLIP: Zhai et al. 2023, arXiv 2303.15343).
 
     Every pair of a clip i and a valid candidate of a clip j is a yes-or-no decision of its own with logit

@@ -18,25 +18,30 @@ class Matmul(NamedTuple):
     out_dtype: jax.typing.DTypeLike
 
     @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """(batch, M, K, N) of the product [batch M K] x [batch K N]."""
+        (contracting, _), (lhs_batch, _) = self.dimension_numbers
+        batch = math.prod(self.lhs.shape[i] for i in lhs_batch)
+        k = math.prod(self.lhs.shape[i] for i in contracting)
+        return batch, math.prod(self.lhs.shape) // (batch * k), k, math.prod(self.rhs.shape) // (batch * k)
+
+    @property
     def flops(self) -> int:
         """2 FLOPs a multiply-add."""
-        (contracting, rhs_contracting), (_, rhs_batch) = self.dimension_numbers
-        free = (n for i, n in enumerate(self.rhs.shape) if i not in rhs_contracting and i not in rhs_batch)
-        del contracting
-        return 2 * math.prod(self.lhs.shape) * math.prod(free)
+        return 2 * math.prod(self.sizes)
 
 
 def matmuls(fn, *args) -> list[tuple[Matmul, int]]:
     """The matrix products of `fn(*args)` (arrays or their shapes) and how often each runs.
 
-    Functions it calls, the steps of a scan and what a remat recomputes count; of a `cond` the branch that costs
-    most. Raises ValueError on a loop whose length is not known before it runs if it holds a matrix product.
+    Functions it calls, the steps of a scan and what a remat recomputes count; of a `cond` the dearest branch.
+    Raises ValueError on a matrix product in a loop whose length is not known before it runs.
     """
     return list(_walk(jax.make_jaxpr(fn)(*args).jaxpr).items())
 
 
 def flops(fn, *args) -> int:
-    """FLOPs of the matrix products of `fn(*args)`. The model holds no convolution; element-wise work is left out."""
+    """FLOPs of the matrix products of `fn(*args)`; element-wise work is left out."""
     return sum(matmul.flops * count for matmul, count in matmuls(fn, *args))
 
 
@@ -46,8 +51,8 @@ def _walk(jaxpr: core.Jaxpr) -> Counter[Matmul]:
         name, params = eqn.primitive.name, eqn.params
         inner = [_walk(sub) for value in params.values() for sub in _jaxprs(value)]
         if name == "dot_general":
-            lhs, rhs = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars)
-            found[Matmul(lhs, rhs, params["dimension_numbers"], eqn.outvars[0].aval.dtype)] += 1
+            lhs, rhs, out = (_shape(v.aval) for v in (*eqn.invars, *eqn.outvars))
+            found[Matmul(lhs, rhs, params["dimension_numbers"], out.dtype)] += 1
         elif name == "cond":
             found += max(inner, key=lambda branch: sum(m.flops * count for m, count in branch.items()))
         elif name == "while" and any(inner):
@@ -57,6 +62,10 @@ def _walk(jaxpr: core.Jaxpr) -> Counter[Matmul]:
             for sub in inner:
                 found.update({matmul: times * count for matmul, count in sub.items()})
     return found
+
+
+def _shape(aval) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 def _jaxprs(value) -> Iterator[core.Jaxpr]:

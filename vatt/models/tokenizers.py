@@ -109,9 +109,7 @@ class VideoTokenizer(PatchTokenizer):
         """video [B T H W C], uint8 or float already in [-1, 1]."""
         t, h, w = self.patch
         _, T, H, W, _ = video.shape
-        patches = einops.rearrange(
-            video, "b (t pt) (h ph) (w pw) c -> b (t h w) (pt ph pw c)", pt=t, ph=h, pw=w
-        )
+        patches = einops.rearrange(video, "b (t pt) (h ph) (w pw) c -> b (t h w) (pt ph pw c)", pt=t, ph=h, pw=w)
         return self.tokens(patches, (T // t, H // h, W // w), key)
 
     def scale(self, patches: jax.Array) -> jax.Array:

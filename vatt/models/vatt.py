@@ -44,9 +44,7 @@ class Vatt(nnx.Module):
         keys = [None] * 2 if key is None else jax.random.split(key)
         tokens = self.tokenizers[modality](x, key=keys[0])
         encoder = self.encoders["shared" if self.agnostic else modality]
-        pooled = encoder(
-            tokens.x, mask=tokens.mask, bias=tokens.bias, bias_layers=self.bias_layers, key=keys[1]
-        )
+        pooled = encoder(tokens.x, mask=tokens.mask, bias=tokens.bias, bias_layers=self.bias_layers, key=keys[1])
         return nnx.gelu(self.post[modality](pooled)) if hasattr(self, "post") else pooled
 
     def __call__(self, batch: dict, *, key: jax.Array | None = None, train: bool = False) -> dict[str, jax.Array]:

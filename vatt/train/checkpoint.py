@@ -1,9 +1,9 @@
 """The run folder: what lies beside the weights, and the checkpoints themselves (Orbax, written in the background).
 
-    RUN/config.json       the configuration
-    RUN/vocabulary.txt    one word a line
-    RUN/versions.json     the packages that wrote the run
-    RUN/checkpoints/STEP  the training state after STEP steps
+RUN/config.json       the configuration
+RUN/vocabulary.txt    one word a line
+RUN/versions.json     the packages that wrote the run
+RUN/checkpoints/STEP  the training state after STEP steps
 """
 
 import dataclasses

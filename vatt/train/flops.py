@@ -1,10 +1,8 @@
 """Model FLOPs utilisation: the share of a device's peak that the model's own arithmetic reaches."""
 
-import jax
 from jax.sharding import Mesh
 
 from vatt.config import Config
-
 
 # Dense bfloat16 matrix products, FLOP/s a device, from the makers' data sheets.
 PEAK = {
