@@ -7,7 +7,7 @@ import pytest
 
 from vatt.config import ClipConfig
 from vatt.data.captions import read_srt
-from vatt.data.demo import COLOURS, COMBINATIONS, PITCHES, make_demo
+from vatt.data.demo import COLOURS, COMBINATIONS, MOTIONS, PITCHES, make_demo
 from vatt.data.media import decode_clip, probe
 from vatt.data.text import words
 from vatt.errors import DataError
@@ -49,8 +49,8 @@ def test_every_combination_is_held_out_once_with_sound_and_one_full_caption(demo
     ]  # names do not tell
     for name, line in list(heldout.items())[::10]:
         assert probe(demo / name).has_audio
-        captions = read_srt((demo / name).with_suffix(".srt"))
-        assert [caption.text for caption in captions] == [f"a {line['colour']} {line['shape']} moves {line['motion']}"]
+        texts = [caption.text for caption in read_srt((demo / name).with_suffix(".srt"))]
+        assert texts == [f"a {line['colour']} {line['shape']} {MOTIONS[line['motion']][0]}"]
 
 
 def test_training_clips_are_ordinary_and_imperfect(demo, factors):
@@ -94,22 +94,25 @@ def test_files_vary_in_form(demo):
 
 def test_what_is_seen_and_heard_is_what_the_factors_say(demo, factors):
     """Colour, motion and pitch are read off clips by rule; nearly all must agree."""
-    ways = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
     right = []
     for name, line in [item for item in factors.items() if item[0].startswith("heldout")][::2]:
         example = decode_clip(demo / name, 0.15, CLIP)
         video = example["video"].astype(float)
-        colour = np.array(COLOURS[line["colour"]])
-        near = abs(video - colour).sum(-1)
-        near = near < near.min() + 60
-        y, x = (np.array([(grid * m).sum() / m.sum() for m in near]) for grid in np.mgrid[:64, :64])
-        way = np.array([x[-1] - x[0], y[-1] - y[0]])
-        seen = max(ways, key=lambda motion: way @ ways[motion])
+        distance = abs(video - np.array(COLOURS[line["colour"]])).sum(-1)
+        near = distance < distance.min() + 60  # [T H W]
+        area = near.sum((1, 2))
+        ends = [np.nonzero(near[i])[1].mean() if area[i] else 32 for i in (0, -1)]
+        if area.min() < 0.2 * area.max() and area.max() / np.median(area[area > 0.2 * area.max()]) < 1.6:
+            seen = "blink"
+        elif area[-1] > 1.6 * area[0]:
+            seen = "grow"
+        else:
+            seen = "left" if ends[1] < ends[0] - 8 else "right" if ends[1] > ends[0] + 8 else "still"
         spectrum = abs(np.fft.rfft(example["audio"]))  # 1 Hz a bin
         others = {c: spectrum[round(p * 0.98) : round(p * 1.02) + 1].max() for c, p in PITCHES.items()}
         heard = others[line["colour"]] > 0.1 * spectrum.max()
-        right.append((seen == line["motion"], abs(way).max() > 8, heard))
-    assert (np.mean(right, axis=0) > 0.95).all(), np.mean(right, axis=0)
+        right.append((seen == line["motion"], heard))
+    assert (np.mean(right, axis=0) > 0.9).all(), np.mean(right, axis=0)
 
 
 def test_a_finished_folder_is_left_alone_and_an_interrupted_one_continued(tmp_path):

@@ -68,7 +68,7 @@ def test_the_papers_recipe(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_parameters_of_a_preset_are_those_on_record(name):
     """Path, shape, sharding over fsdp=8, and optimiser group of every parameter."""
-    cfg = Config(model=PRESETS[name](), clip=ClipConfig(samples=8_064) if name == "tiny" else ClipConfig())
+    cfg = Config(model=PRESETS[name](), clip=ClipConfig(samples=8_192) if name == "tiny" else ClipConfig())
     params = abstract_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig(fsdp=8)))["params"]
     labels = jax.tree.leaves(groups(params, rules(cfg)))
     lines = []

@@ -70,7 +70,7 @@ def test_a_tubelet_is_a_block_of_neighbouring_pixels():
 
 
 def test_kept_tokens_carry_their_own_positions():
-    model = replace(tiny(), audio=replace(tiny().audio, keep=0.5))
+    model = replace(tiny(), audio=replace(tiny().audio, input="waveform", keep=0.5))
     tokenizer = AudioTokenizer(model, CLIP, rngs=nnx.Rngs(0))
     audio = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1_024)), jnp.float32)
     everything = np.asarray(tokenizer(audio).x)

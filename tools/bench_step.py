@@ -33,7 +33,7 @@ from vatt.presets import PRESETS
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.step import make_state, make_step
 
-TINY_CLIP = ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_064, candidates=5, words=8)
+TINY_CLIP = ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_192, candidates=5, words=8)
 REST = 0.02  # seconds between contestants: OpenMP's threads spin a while after their work
 
 

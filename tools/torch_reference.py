@@ -1,6 +1,6 @@
 """The same model, losses and optimiser in PyTorch: a check, and the yardstick of `bench_step.py`.
 
-Covers modality-specific towers on waveforms with relative text positions and the paper's loss. Written to be
+Covers modality-specific towers with relative text positions and the paper's loss. Written to be
 fast: tokens are dropped before the projection, the last block computes [AGG] only, attention is PyTorch's
 fused kernel or plain products, Adam is fused.
 """
@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from vatt.config import Config, EncoderConfig, kept_tokens
+from vatt.config import AudioConfig, Config, EncoderConfig, kept_tokens
 from vatt.models.heads import EPS, MOMENTUM
 from vatt.models.layers import NORM_EPS
+from vatt.models.spectrogram import mel_matrix
 from vatt.models.tokenizers import audio_grid, relative_bucket, video_grid
 
 LOG_ZERO = -1e30
@@ -110,6 +111,30 @@ class Patches(nn.Module):
         return torch.cat([self.agg.expand(B, 1, -1), self.project(patches) + positions], 1)
 
 
+class LogMel(nn.Module):
+    """[B S] -> [B N P] patches of the log-mel spectrogram."""
+
+    def __init__(self, cfg: AudioConfig, sample_rate: int):
+        super().__init__()
+        self.cfg = cfg
+        self.window, self.hop = round(cfg.window_seconds * sample_rate), round(cfg.hop_seconds * sample_rate)
+        self.n_fft = 2 ** math.ceil(math.log2(self.window))
+        self.register_buffer("hann", torch.hann_window(self.window))
+        self.register_buffer("matrix", torch.from_numpy(mel_matrix(self.n_fft, sample_rate, cfg.mel_bins)))
+
+    def forward(self, audio):
+        steps = -(-audio.shape[1] // self.hop)
+        padded = F.pad(audio, (0, (steps - 1) * self.hop + self.window - audio.shape[1]))
+        spectrum = torch.fft.rfft(padded.unfold(1, self.window, self.hop) * self.hann, self.n_fft).abs()
+        mel = torch.log1p(10_000 * (spectrum @ self.matrix))
+        low, high = mel.amin((1, 2), keepdim=True), mel.amax((1, 2), keepdim=True)
+        mel = (mel - low) / (high - low).clamp(min=1e-6)
+        t, m = self.cfg.mel_patch
+        B, T, M = mel.shape
+        mel = mel[:, : T // t * t].view(B, T // t, t, M // m, m).transpose(2, 3)
+        return mel.reshape(B, -1, t * m)
+
+
 class BatchNorm(nn.Module):
     def __init__(self, width: int):
         super().__init__()
@@ -141,7 +166,7 @@ class TorchVatt(nn.Module):
         super().__init__()
         model, heads, text = cfg.model, cfg.model.heads, cfg.model.text
         covered = (
-            model.backbone == "specific" and model.dtype == "float32" and model.audio.input == "waveform"
+            model.backbone == "specific" and model.dtype == "float32"
             and text.positions == "relative" and text.bias_layers == "first"
             and heads.linear_norm == "batch" and heads.va_to_vt == "linear" and not heads.audio_text
             and cfg.loss.form == "joint_once" and cfg.loss.temperature_mode == "fixed"
@@ -154,7 +179,9 @@ class TorchVatt(nn.Module):
         towers = {"video": model.video, "audio": model.audio, "text": text}
         agg_only = last_block == "agg"
         self.encoders = nn.ModuleDict({m: Encoder(tower.encoder, attention, agg_only) for m, tower in towers.items()})
-        patch = {"video": math.prod(model.video.patch) * 3, "audio": model.audio.patch}
+        self.mel = LogMel(model.audio, cfg.clip.sample_rate) if model.audio.input == "log_mel" else None
+        audio_patch = math.prod(model.audio.mel_patch) if self.mel else model.audio.patch
+        patch = {"video": math.prod(model.video.patch) * 3, "audio": audio_patch}
         grids = {"video": video_grid(model, cfg.clip), "audio": audio_grid(model, cfg.clip)}
         self.patches = nn.ModuleDict({m: Patches(patch[m], grids[m], towers[m].keep, towers[m].encoder) for m in grids})
         D, E = text.encoder.width, text.embed_width
@@ -185,7 +212,8 @@ class TorchVatt(nn.Module):
         B, T, H, W, C = video.shape
         tubelets = video.view(B, T // t, t, H // h, h, W // w, w, C).permute(0, 1, 3, 5, 2, 4, 6, 7)
         v = self.encoders["video"](self.patches["video"](tubelets.reshape(B, -1, t * h * w * C)))
-        a = self.encoders["audio"](self.patches["audio"](audio.view(B, -1, self.cfg.model.audio.patch)))
+        sound = audio.view(B, -1, self.cfg.model.audio.patch) if self.mel is None else self.mel(audio)
+        a = self.encoders["audio"](self.patches["audio"](sound))
 
         words = text.view(-1, text.shape[-1])
         x = F.embedding(words, self.table)
