@@ -27,7 +27,7 @@ def get_config() -> Config:
         clip=ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_192, candidates=5, words=8),
         model=tiny(),
         optim=OptimConfig(learning_rate=1e-3, end_learning_rate=1e-4, warmup_steps=50, clip_norm=1.0),
-        data=DataConfig(sources=("demo:data/demo/train",)),
+        data=DataConfig(sources=("demo:data/demo/train",), worker="process"),
         evaluate=EvaluateConfig(source="demo:data/demo/heldout", every=150, windows=2),
         checkpoint=CheckpointConfig(every=150),
         log=LogConfig(every=25),

@@ -84,8 +84,13 @@ def one_valid():
     return mask
 
 
-MASKS = {"all": np.ones((B, K), bool), "random": random_mask(0), "random2": random_mask(1),
-         "one": one_valid(), "one_clip": np.arange(B)[:, None].repeat(K, 1) == 5}
+MASKS = {
+    "all": np.ones((B, K), bool),
+    "random": random_mask(0),
+    "random2": random_mask(1),
+    "one": one_valid(),
+    "one_clip": np.arange(B)[:, None].repeat(K, 1) == 5,
+}
 
 
 def close(got, want, rtol=1e-5):
@@ -103,9 +108,9 @@ def value_and_gradients(z_v, z_t, mask, temperature, form):
 
 @jax.jit
 def sigmoid_and_gradients(z_v, z_t, mask, scale, bias):
-    return jax.value_and_grad(
-        lambda v, t, a, b: sigmoid(v, t, mask=mask, scale=a, bias=b), argnums=(0, 1, 2, 3)
-    )(z_v, z_t, scale, bias)
+    return jax.value_and_grad(lambda v, t, a, b: sigmoid(v, t, mask=mask, scale=a, bias=b), argnums=(0, 1, 2, 3))(
+        z_v, z_t, scale, bias
+    )
 
 
 def f32(*arrays):
@@ -156,8 +161,10 @@ def test_no_valid_candidate_gives_zero_loss_and_zero_gradient(form):
     z_v, z_t = f32(*embeddings(5))
     mask = jnp.zeros((B, K), bool)
     for z in (z_t, jnp.full_like(z_t, jnp.nan)):
-        results = [value_and_gradients(z_v, z, mask, jnp.float32(0.07), form),
-                   sigmoid_and_gradients(z_v, z, mask, *f32(10, -10))]
+        results = [
+            value_and_gradients(z_v, z, mask, jnp.float32(0.07), form),
+            sigmoid_and_gradients(z_v, z, mask, *f32(10, -10)),
+        ]
         for leaf in jax.tree.leaves(results):
             assert (np.asarray(leaf) == 0).all()
 
@@ -168,8 +175,10 @@ def test_the_content_of_masked_candidates_has_no_effect(seed, form, content):
     z_v, z_t = f32(*embeddings(seed))
     mask = random_mask(seed)
     other = jnp.where(mask[..., None], z_t, content)
-    for f, args in ((value_and_gradients, (mask, jnp.float32(0.07), form)),
-                    (sigmoid_and_gradients, (mask, *f32(10, -10)))):
+    for f, args in (
+        (value_and_gradients, (mask, jnp.float32(0.07), form)),
+        (sigmoid_and_gradients, (mask, *f32(10, -10))),
+    ):
         jax.tree.map(np.testing.assert_array_equal, f(z_v, z_t, *args), f(z_v, other, *args))
 
 
@@ -182,9 +191,11 @@ def test_the_order_of_clips_and_candidates_has_no_effect():
     def moved(x):
         return x[clips][:, candidates]
 
-    for f, args in ((value_and_gradients, (jnp.float32(0.07), "joint_once")),
-                    (value_and_gradients, (jnp.float32(0.07), "separate")),
-                    (sigmoid_and_gradients, f32(10, -10))):
+    for f, args in (
+        (value_and_gradients, (jnp.float32(0.07), "joint_once")),
+        (value_and_gradients, (jnp.float32(0.07), "separate")),
+        (sigmoid_and_gradients, f32(10, -10)),
+    ):
         value, (g_v, g_t, *_) = f(z_v, z_t, mask, *args)
         value2, (g_v2, g_t2, *_) = f(z_v[clips], moved(z_t), moved(mask), *args)
         close(value2, value)
@@ -196,8 +207,9 @@ def test_the_order_of_clips_and_candidates_has_no_effect():
 @given(seeds)
 def test_joint_once_lies_between_0_and_joint_and_joint_above_ln_2(seed):
     z_v, z_t = f32(*embeddings(seed))
-    value = {form: float(value_and_gradients(z_v, z_t, random_mask(seed), jnp.float32(0.07), form)[0])
-             for form in FORMS}
+    value = {
+        form: float(value_and_gradients(z_v, z_t, random_mask(seed), jnp.float32(0.07), form)[0]) for form in FORMS
+    }
     assert 0 <= value["joint_once"] <= value["joint"]
     assert value["joint"] >= math.log(2)
     assert 0 <= value["separate"] <= value["joint_once"]  # each direction has a part of the negatives
@@ -222,8 +234,7 @@ def test_a_batch_of_one_clip_has_no_negatives():
 def test_a_clip_without_text_still_serves_as_a_negative_video():
     z_v, z_t = f32(*embeddings(9))
     mask = jnp.ones((B, K), bool).at[0].set(False)
-    for f, args in ((value_and_gradients, (jnp.float32(0.07), "joint")),
-                    (sigmoid_and_gradients, f32(10, -10))):
+    for f, args in ((value_and_gradients, (jnp.float32(0.07), "joint")), (sigmoid_and_gradients, f32(10, -10))):
         value, (g_v, g_t, *_) = f(z_v, z_t, mask, *args)
         assert np.abs(g_v[0]).max() > 0
         assert (np.asarray(g_t[0]) == 0).all()
@@ -236,21 +247,27 @@ def test_nce_is_mil_nce_with_one_candidate(form):
     mask = random_mask(10, candidates=1)
     for m in (mask, None):
         expected = mil_nce(z_v, z_t, candidate_mask=m, temperature=0.07, form=form)
-        assert float(nce(z_v, z_t[:, 0], mask=None if m is None else m[:, 0], temperature=0.07, form=form)) \
-            == float(expected)
-    close(nce(z_v, z_t[:, 0], temperature=0.07, form=form),
-          naive_mil_nce(*embeddings(10, candidates=1), np.ones((B, 1), bool), 0.07, form))
+        assert float(nce(z_v, z_t[:, 0], mask=None if m is None else m[:, 0], temperature=0.07, form=form)) == float(
+            expected
+        )
+    close(
+        nce(z_v, z_t[:, 0], temperature=0.07, form=form),
+        naive_mil_nce(*embeddings(10, candidates=1), np.ones((B, 1), bool), 0.07, form),
+    )
 
 
 def test_sigmoid_takes_one_candidate_with_or_without_its_axis():
     z_v, z_t = f32(*embeddings(11, candidates=1))
     mask = random_mask(11, candidates=1)
     for m in (mask, None):
-        assert float(sigmoid(z_v, z_t[:, 0], mask=None if m is None else m[:, 0], scale=10, bias=-10)) \
-            == float(sigmoid(z_v, z_t, mask=m, scale=10, bias=-10))
+        assert float(sigmoid(z_v, z_t[:, 0], mask=None if m is None else m[:, 0], scale=10, bias=-10)) == float(
+            sigmoid(z_v, z_t, mask=m, scale=10, bias=-10)
+        )
     labels = 2 * jnp.eye(B) - 1  # SigLIP, algorithm 1
-    close(sigmoid(z_v, z_t[:, 0], scale=10, bias=-10),
-          -jax.nn.log_sigmoid(labels * (10 * z_v @ z_t[:, 0].T - 10)).sum() / B)
+    close(
+        sigmoid(z_v, z_t[:, 0], scale=10, bias=-10),
+        -jax.nn.log_sigmoid(labels * (10 * z_v @ z_t[:, 0].T - 10)).sum() / B,
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -258,8 +275,9 @@ def test_a_mask_of_numbers_is_a_mask(form):
     z_v, z_t = f32(*embeddings(12))
     mask = random_mask(12)
     for kind in (np.int32, np.float32):
-        assert float(mil_nce(z_v, z_t, candidate_mask=mask.astype(kind), temperature=0.07, form=form)) \
-            == float(mil_nce(z_v, z_t, candidate_mask=mask, temperature=0.07, form=form))
+        assert float(mil_nce(z_v, z_t, candidate_mask=mask.astype(kind), temperature=0.07, form=form)) == float(
+            mil_nce(z_v, z_t, candidate_mask=mask, temperature=0.07, form=form)
+        )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -286,8 +304,8 @@ def test_bfloat16_embeddings_accumulate_in_float32(form):
     with jax.disable_jit():  # under jit, XLA may keep more precision than it is asked for
         close(mil_nce(z_v, z_t, candidate_mask=mask, temperature=tau, form=form), value)
     wide = value_and_gradients(*f32(z_v, z_t), mask, jnp.float32(tau), form)[1]
-    close(g_v, wide[0], rtol=2 ** -8)  # rounded once, at the end
-    close(g_t, wide[1], rtol=2 ** -8)
+    close(g_v, wide[0], rtol=2**-8)  # rounded once, at the end
+    close(g_t, wide[1], rtol=2**-8)
     with jax.disable_jit():
         value = sigmoid(z_v, z_t, mask=mask, scale=10, bias=-3)
     assert value.dtype == jnp.float32
@@ -299,8 +317,10 @@ def test_eight_devices_equal_one():
     mask = random_mask(15, batch=32)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:8])
     split = NamedSharding(mesh, PartitionSpec("data"))
-    for f, args in (*((value_and_gradients, (jnp.float32(0.07), form)) for form in FORMS),
-                    (sigmoid_and_gradients, f32(10, -10))):
+    for f, args in (
+        *((value_and_gradients, (jnp.float32(0.07), form)) for form in FORMS),
+        (sigmoid_and_gradients, f32(10, -10)),
+    ):
         one = f(z_v, z_t, mask, *args)
         eight = f(*(jax.device_put(x, split) for x in (z_v, z_t, mask)), *args)
         assert len(eight[1][0].sharding.device_set) == 8

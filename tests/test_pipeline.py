@@ -37,8 +37,10 @@ def vocabulary(items):
 
 @pytest.fixture
 def stream(items, vocabulary):
-    def make(items=items, batch_size=6, seed=0, threads=2, clip=CLIP):
-        return TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=batch_size, seed=seed, threads=threads)
+    def make(items=items, batch_size=6, seed=0, workers=2, worker="thread", clip=CLIP):
+        return TrainStream(
+            items, clip=clip, vocabulary=vocabulary, batch_size=batch_size, seed=seed, workers=workers, worker=worker
+        )
 
     return make
 
@@ -68,11 +70,11 @@ def test_shapes_and_types(stream):
     assert len(batch["ids"]) == 6
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize(("workers", "worker"), [(1, "thread"), (2, "thread"), (4, "thread"), (2, "process")])
 @pytest.mark.parametrize("start", [0, 5])
-def test_a_batch_depends_on_the_step_alone(stream, threads, start):
+def test_a_batch_depends_on_the_step_alone(stream, workers, worker, start):
     reference = stream()
-    for step, batch in enumerate(take(stream(threads=threads).iterate(start), 4), start):
+    for step, batch in enumerate(take(stream(workers=workers, worker=worker).iterate(start), 4), start):
         assert_same(batch, reference.batch(step))
     assert_same(reference.batch(start), reference.batch(start))
 
@@ -125,15 +127,16 @@ def test_sound_is_masked_where_there_is_none(items, stream):
     assert {name for name, mask in zip(batch["ids"], batch["audio_mask"], strict=True) if not mask} == silent
 
 
-def test_a_clip_that_fails_stops_the_stream_with_its_name(stream, items, tmp_path):
+@pytest.mark.parametrize("worker", ["thread", "process"])
+def test_a_clip_that_fails_stops_the_stream_with_its_name(stream, items, tmp_path, worker):
     broken = dataclasses.replace(items[3], path=str(tmp_path / "gone.mp4"))
-    bad = stream(items=[*items[:3], broken])
+    bad = stream(items=[*items[:3], broken], worker=worker)
     with pytest.raises(MediaError, match=r"gone\.mp4: no such file"):
         take(bad.iterate(0), 5)
     with pytest.raises(MediaError, match=r"gone\.mp4"):
         [bad.batch(step) for step in range(5)]
     with pytest.raises(MediaError, match=r"gone\.mp4"):
-        list(evaluation_batches([broken], clip=CLIP, vocabulary=bad.vocabulary, windows=1, batch_size=2))
+        list(evaluation_batches([broken], clip=CLIP, vocabulary=bad.decoder.vocabulary, windows=1, batch_size=2))
 
 
 def test_no_items_is_an_error(stream):
@@ -151,7 +154,7 @@ def test_a_program_that_stops_in_the_middle_exits_in_silence(folder):
         clip = ClipConfig(frames=4, fps=8.0, size=32, sample_rate=8000, samples=4000)
         items = scan({str(folder / "train")!r}, seconds=clip.seconds)
         words = Vocabulary.build([], 2)
-        stream = TrainStream(items, clip=clip, vocabulary=words, batch_size=4, seed=0, threads=2)
+        stream = TrainStream(items, clip=clip, vocabulary=words, batch_size=4, seed=0)
         closed = stream.iterate(0); next(closed); closed.close()
         left = stream.iterate(3); next(left)
         more = evaluation_batches(items, clip=clip, vocabulary=words, windows=2, batch_size=3); next(more)

@@ -93,9 +93,7 @@ VECTORS = {
 
 def write_vectors(path, count=5, width=3):
     if path.suffix == ".bin":
-        body = b"".join(
-            word.encode() + b" " + struct.pack("<3f", *row) + b"\n" for word, row in VECTORS.items()
-        )
+        body = b"".join(word.encode() + b" " + struct.pack("<3f", *row) + b"\n" for word, row in VECTORS.items())
     else:
         body = "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in VECTORS.items()).encode()
     path.write_bytes(f"{count} {width}\n".encode() + body)

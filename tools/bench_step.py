@@ -115,7 +115,7 @@ def make_batch(cfg: Config, source: str) -> tuple[dict[str, np.ndarray], float |
     items = load_source(source, seconds=clip.seconds)
     texts = (caption.text for item in items for caption in item.captions)
     vocabulary = Vocabulary.build(texts, cfg.model.text.vocab_size)
-    stream = TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=B, seed=cfg.seed, threads=cfg.data.threads)
+    stream = TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=B, seed=cfg.seed)
     batches = stream.iterate()
     seconds, batch = [], next(batches)
     for _ in range(8):

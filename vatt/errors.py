@@ -24,6 +24,9 @@ class MediaError(DataError):
         self.path = str(path)
         self.reason = reason
 
+    def __reduce__(self):  # so that it crosses from a worker process as it is
+        return type(self), (self.path, self.reason)
+
 
 class CheckpointError(VattError):
     """A run folder or checkpoint that cannot be written, read or continued."""

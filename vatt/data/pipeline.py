@@ -1,17 +1,20 @@
 """Batches of clips: a stream for training that is a function of the step, and one pass for evaluation."""
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, cast
 
 import grain
 import numpy as np
 
 from vatt.config import ClipConfig
-from vatt.data.captions import nearest
 from vatt.data.manifest import Item
 from vatt.data.media import decode_clip
 from vatt.data.text import PAD, Vocabulary
+from vatt.data.workers import Decoder, Workers
 from vatt.errors import DataError
 
 
@@ -37,51 +40,49 @@ class TrainStream:
         vocabulary: Vocabulary,
         batch_size: int,
         seed: int,
-        threads: int = 0,
+        workers: int = 0,
+        worker: Literal["thread", "process"] = "thread",
     ):
-        """`threads` decode clips (0: one a core). Raises DataError when there are no items."""
+        """`workers` decode at once (0: one a core). Raises DataError when there are no items."""
         if not items:
             raise DataError("no clips to train on")
         self.items = items
-        self.clip = clip
-        self.vocabulary = vocabulary
         self.batch_size = batch_size
-        self.seed = seed
-        self.threads = threads or os.cpu_count() or 1
-        order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat()
-        self.clips = order.map_with_index(self._example)
+        self.decoder = Decoder(clip=clip, vocabulary=vocabulary, seed=seed)
+        self.workers, self.worker = workers or os.cpu_count() or 1, worker
+        self.order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat()
 
     def batch(self, step: int) -> dict:
         """The batch of a step (from 0). Raises MediaError when a clip cannot be decoded."""
         first = step * self.batch_size
-        return collate([self.clips[position] for position in range(first, first + self.batch_size)])
+        positions = range(first, first + self.batch_size)
+        return collate([self.decoder(position, self._item(position)) for position in positions])
 
-    def iterate(self, start_step: int = 0) -> Iterator[dict]:
-        """The batches from `start_step` on, without end; decoded ahead by threads, which `close()` stops.
+    def iterate(self, start_step: int = 0) -> Generator[dict]:
+        """The batches from `start_step` on, without end; decoded ahead by workers, which `close()` stops.
 
         Raises MediaError, at the batch at fault, when a clip cannot be decoded.
         """
-        options = grain.ReadOptions(num_threads=self.threads, prefetch_buffer_size=self.threads + 2 * self.batch_size)
-        clips = iter(self.clips.to_iter_dataset(options))
-        clips.set_state({"next_index": start_step * self.batch_size})
-        try:
-            while True:
-                yield collate([next(clips) for _ in range(self.batch_size)])
-        finally:
-            clips.close()
+        workers = Workers(self.decoder, count=self.workers, kind=self.worker)
+        positions = itertools.count(start_step * self.batch_size)
 
-    def _example(self, position: int, index: int) -> dict:
-        """The clip at a position of the endless shuffled sequence."""
-        item = self.items[index]
-        rng = np.random.default_rng((self.seed, position))
-        start = rng.uniform(*item.room(self.clip.seconds))
-        example: dict = decode_clip(item.path, start, self.clip)
-        example["text"] = np.full((self.clip.candidates, self.clip.words), PAD, np.int32)
-        for row, caption in enumerate(nearest(item.captions, start, start + self.clip.seconds, self.clip.candidates)):
-            example["text"][row] = self.vocabulary.encode(caption.text, self.clip.words)
-        example["text_mask"] = example["text"][:, 0] != PAD
-        example["ids"] = item.id
-        return example
+        def submit():
+            position = next(positions)
+            return workers.submit(position, self._item(position))
+
+        try:
+            ahead = deque(submit() for _ in range(self.workers + 2 * self.batch_size))
+            while True:
+                examples = []
+                for _ in range(self.batch_size):
+                    examples.append(ahead.popleft().result())
+                    ahead.append(submit())
+                yield collate(examples)
+        finally:
+            workers.close()
+
+    def _item(self, position: int) -> Item:
+        return self.items[cast(int, self.order[position])]
 
 
 def collate(examples: Sequence[dict]) -> dict:

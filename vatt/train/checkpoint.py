@@ -21,7 +21,7 @@ from vatt.errors import CheckpointError, ConfigError
 from vatt.train.versions import versions
 
 # What may differ between a run and its continuation, since it changes neither the state nor the order of the clips.
-FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.threads")
+FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.workers", "data.worker")
 
 
 def open_run(cfg: Config) -> Path:

@@ -46,7 +46,8 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         vocabulary=vocabulary,
         batch_size=cfg.batch_size,
         seed=cfg.seed,
-        threads=cfg.data.threads,
+        workers=cfg.data.workers,
+        worker=cfg.data.worker,
     )
     with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt() as interrupt:
         step, state = open_state(cfg, task, mesh, checkpoints, vocabulary, console)
@@ -107,10 +108,11 @@ class Reporter:
 
     @contextlib.contextmanager
     def waiting(self):
-        """Times what is done inside as waiting for input."""
+        """Times what is done inside as waiting for input, if the device had nothing left to do by its end."""
         start = time.perf_counter()
         yield
-        self._waited = time.perf_counter() - start
+        idle = self._pending is None or self._pending[2]["loss"].is_ready()
+        self._waited = time.perf_counter() - start if idle else 0.0
 
     def push(self, step: int, ids: list[str], metrics: dict) -> None:
         self.flush()
