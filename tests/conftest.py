@@ -1,11 +1,19 @@
 """Eight simulated CPU devices, so that every test can lay out a mesh; and demo media that tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # read when jax starts
+# Read when jax starts, by the processes that tests start as well.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Many tests build the same step; compiled once, it loads in a second.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vatt-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -343,3 +343,21 @@ def test_what_cannot_work_is_refused():
             mil_nce(z_v, z_t, candidate_mask=mask, temperature=0.07, form="joint")
     with pytest.raises(ValueError, match="the mask is"):
         sigmoid(z_v, z_t, mask=jnp.ones(B, bool), scale=10, bias=-10)
+
+
+@pytest.mark.parametrize("form", ["joint", "joint_once", "separate", "sigmoid"])
+def test_a_masked_anchor_takes_no_part_and_leaves_the_loss_of_the_rest(form):
+    rng = np.random.default_rng(0)
+    v, t = rng.normal(size=(6, 4)), rng.normal(size=(6, 3, 4))
+    v, t = v / np.linalg.norm(v, axis=-1, keepdims=True), t / np.linalg.norm(t, axis=-1, keepdims=True)
+    mask, anchors = rng.random((6, 3)) < 0.7, np.array([True, False, True, True, False, True])
+
+    def loss(v, t, mask, anchors=None):
+        v, t, mask = jnp.asarray(v, jnp.float32), jnp.asarray(t, jnp.float32), jnp.asarray(mask)
+        if form == "sigmoid":
+            return sigmoid(v, t, mask=mask, anchor_mask=anchors, scale=10.0, bias=-3.0)
+        return mil_nce(v, t, candidate_mask=mask, anchor_mask=anchors, temperature=0.1, form=form)
+
+    rest = loss(v[anchors], t[anchors], mask[anchors])
+    v[~anchors] = np.nan
+    assert float(loss(v, t, mask, jnp.asarray(anchors))) == pytest.approx(float(rest), rel=1e-6)

@@ -125,7 +125,8 @@ class LogMel(nn.Module):
     def forward(self, audio):
         steps = -(-audio.shape[1] // self.hop)
         padded = F.pad(audio, (0, (steps - 1) * self.hop + self.window - audio.shape[1]))
-        spectrum = torch.fft.rfft(padded.unfold(1, self.window, self.hop) * self.hann, self.n_fft).abs()
+        windows = padded.unfold(1, self.window, self.hop) * self.hann  # pyright: ignore[reportOperatorIssue]
+        spectrum = torch.fft.rfft(windows, self.n_fft).abs()
         mel = torch.log1p(10_000 * (spectrum @ self.matrix))
         low, high = mel.amin((1, 2), keepdim=True), mel.amax((1, 2), keepdim=True)
         mel = (mel - low) / (high - low).clamp(min=1e-6)

@@ -85,11 +85,13 @@ def pretrain(args: list[str]) -> int:
     )
     _before_jax()
     from vatt import plots
+    from vatt.train.log import read_metrics
     from vatt.train.loop import pretrain as run
 
     console = _console()
     result = run(cfg, console)
-    plots.curves(cfg.run)
+    if read_metrics(cfg.run):  # not if it was stopped before the first line
+        plots.curves(cfg.run)
     if result is not None:
         _print_retrieval(console, result, cfg.run)
     return 0
@@ -133,15 +135,20 @@ def plot(args: list[str]) -> int:
         "vatt plot runs/demo",
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
     _before_jax()
     from pathlib import Path
 
     from vatt import plots
     from vatt.evals.run import evaluate_run
+    from vatt.train.checkpoint import read_config
 
     print(plots.curves(options.run))
-    result = evaluate_run(options.run, "latest", "", _console())
+    if not options.source and not read_config(options.run).evaluate.source:
+        print("no heat map: the run names no evaluate.source; give a folder of clips with --source")
+        return 0
+    result = evaluate_run(options.run, "latest", options.source, _console())
     print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
     return 0
 
@@ -163,9 +170,12 @@ def data(args: list[str]) -> int:
     demo.add_argument("--clips", type=int, default=1536, help="training clips (default 1536)")
     demo.add_argument("--seed", type=int, default=0, help="seed of everything in them (default 0)")
     options = parser.parse_args(args)
+    if options.clips < 1 or options.seed < 0:
+        parser.error("--clips must be at least 1 and --seed at least 0")
     from vatt.data.demo import make_demo
+    from vatt.progress import bar
 
-    with _progress(options.folder) as progress:
+    with bar(_console(), options.folder) as progress:
         make_demo(options.folder, seed=options.seed, clips=options.clips, progress=progress)
     print(f"{options.folder}/train and {options.folder}/heldout are ready")
     return 0
@@ -234,24 +244,12 @@ def _console():
     return Console()
 
 
-def _progress(label: str):
-    import contextlib
-
-    from rich.progress import Progress
-
-    @contextlib.contextmanager
-    def shown():
-        with Progress(console=_console(), transient=True) as progress:
-            task = progress.add_task(label)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
-
-    return shown()
-
-
 def _print_retrieval(console, result, run: str) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)")
+    title = f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "R@1", "R@5", "R@10", "median", "mean", "clips"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for direction, values in result.metrics.items():

@@ -8,6 +8,7 @@ arXiv 2104.11178); where the released code computes another function, the field 
 import dataclasses
 import json
 import math
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +88,7 @@ class VideoConfig:
 class AudioConfig:
     input: Literal["waveform", "log_mel"] = "waveform"  # patches of the raw waveform, or of its log-mel spectrogram
     patch: int = 128  # samples a waveform patch
-    mel_patch: tuple[int, int] = (16, 5)  # spectrogram patch: time steps, mel bins
+    mel_patch: tuple[int, int] = (16, 5)  # spectrogram patch: time steps (a remainder is left out), mel bins
     mel_bins: int = 80  # mel bins of the spectrogram, spread over 80-7600 Hz
     window_seconds: float = 2048 / 48_000  # length of the STFT window (seconds)
     hop_seconds: float = 1024 / 48_000  # step of the STFT window (seconds)
@@ -256,10 +257,13 @@ class EvaluateConfig:
 class CheckpointConfig:
     every: int = 1_000  # steps between checkpoints
     keep: int = 3  # latest checkpoints kept
-    best: str = "text_to_video/R@10"  # metric whose best checkpoint is kept too; empty: none
+    best: str = "text_to_video/R@10"  # recall whose best checkpoint is kept too; empty: none
 
     def __post_init__(self):
         check(self.every >= 1 and self.keep >= 1, "checkpoint.every and checkpoint.keep must be at least 1")
+        directions = ("text_to_video", "video_to_text", "audio_to_video", "video_to_audio")
+        known = [f"{direction}/R@{k}" for direction in directions for k in (1, 5, 10)]
+        check(self.best in ["", *known], f"checkpoint.best {self.best!r} is not measured; choose one of {known}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +308,7 @@ class Config:
     def __post_init__(self):
         check(self.run != "", "run is empty; name a folder, such as runs/first")
         check(self.steps >= 1 and self.batch_size >= 1, "steps and batch_size must be at least 1")
+        check(0 <= self.seed < 2**31, f"seed is {self.seed}; it must lie in [0, 2^31)")
         clip, video, audio = self.clip, self.model.video, self.model.audio
         t, h, w = video.patch
         check(
@@ -317,6 +322,16 @@ class Config:
             check(
                 clip.samples % audio.patch == 0,
                 f"clip.samples {clip.samples} is not a multiple of the {audio.patch} samples of model.audio.patch",
+            )
+        else:
+            hop = round(audio.hop_seconds * clip.sample_rate)
+            check(
+                hop >= 1, f"model.audio.hop_seconds {audio.hop_seconds} is less than a sample at {clip.sample_rate} Hz"
+            )
+            check(
+                math.ceil(clip.samples / max(hop, 1)) >= audio.mel_patch[0],
+                f"clip.samples {clip.samples} give {math.ceil(clip.samples / hop)} spectrogram steps, fewer than the "
+                f"{audio.mel_patch[0]} of one model.audio.mel_patch",
             )
         check(
             self.loss.audio_text == 0 or self.model.heads.audio_text,
@@ -359,17 +374,18 @@ def load_experiment(path: str | Path) -> Config:
     namespace: dict[str, Any] = {"__name__": "experiment", "__file__": str(path)}
     try:
         exec(compile(path.read_text(), str(path), "exec"), namespace)
-        cfg = namespace["get_config"]()
+        make = namespace.get("get_config")
+        check(callable(make), f"{path} defines no get_config(); it must return a vatt.config.Config")
+        cfg = make()  # pyright: ignore[reportOptionalCall]
     except ConfigError:
         raise
     except SyntaxError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
-    except KeyError as error:
-        if error.args != ("get_config",):
-            raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-        raise ConfigError(f"{path} defines no get_config(); it must return a vatt.config.Config") from error
+        where = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(f"{where}: {error.msg}: {(error.text or '').strip()}") from error
     except Exception as error:
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise ConfigError(f"{where}: {type(error).__name__}: {error}") from error
     check(isinstance(cfg, Config), f"{path}: get_config() returned {type(cfg).__name__}, not a vatt.config.Config")
     return cfg
 

@@ -22,7 +22,7 @@ import numpy as np
 from vatt.data.captions import Caption, write_srt
 from vatt.errors import DataError
 
-VERSION = 1  # of what is made from a seed; a folder made by another version is refused
+VERSION = 3  # of what is made from a seed; a folder made by another version is refused
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 COLOURS = {
     "red": (225, 30, 35),

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
+import av.error
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vatt.config import ClipConfig
@@ -130,7 +133,7 @@ class _Picture:
         self.fps = clip.fps
         self.pictures = np.empty((clip.frames, clip.size, clip.size, 3), np.uint8)
         self.kept = 0
-        self.shown = None  # the frame on show, until the next one comes
+        self.shown: Any = None  # the frame on show, until the next one comes
         self.since = 0.0
         self.period = 0.0  # between the last two frames
         self.first = np.inf
@@ -254,7 +257,7 @@ def _opened(path) -> Iterator:
             yield container
     except FileNotFoundError as error:
         raise MediaError(path, "no such file") from error
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         reason = f"cannot be decoded ({error.strerror or error}); it may be damaged or not media"
         raise MediaError(path, reason) from error
 
@@ -262,7 +265,7 @@ def _opened(path) -> Iterator:
 def _streams(container) -> list:
     """The video stream and, if there is one, the audio stream, each set to decode in the calling thread."""
     video = container.streams.best("video")
-    if video is None or video.disposition & av.stream.Disposition.attached_pic:
+    if video is None or video.disposition & Disposition.attached_pic:
         raise MediaError(container.name, "has no video stream")
     audio = container.streams.best("audio")
     streams = [video] if audio is None else [video, audio]

@@ -49,7 +49,8 @@ class TrainStream:
         self.items = items
         self.batch_size = batch_size
         self.decoder = Decoder(clip=clip, vocabulary=vocabulary, seed=seed)
-        self.workers, self.worker = workers or os.cpu_count() or 1, worker
+        self.workers = workers or os.cpu_count() or 1
+        self.worker: Literal["thread", "process"] = worker
         self.order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat()
 
     def batch(self, step: int) -> dict:

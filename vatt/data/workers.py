@@ -74,7 +74,8 @@ _decoder: Decoder | None = None  # of this process, if it is a worker
 def _start(decoder: Decoder) -> None:
     global _decoder
     _decoder = decoder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the run decides what it means
+    for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the run decides what they mean
+        signal.signal(name, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

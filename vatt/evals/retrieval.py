@@ -69,7 +69,9 @@ def embed(embed_batch: Callable, mesh: Mesh, batches: Iterable[dict]) -> tuple[d
         valid = batch["valid"]
         ids = np.asarray(batch["ids"])[valid[: len(batch["ids"])]]
         arrays = {name: batch[name] for name in ("video", "audio", "text")}
-        for name, value in jax.device_get(embed_batch(sharding.put_batch(arrays, mesh))).items():
+        with jax.set_mesh(mesh):
+            embedded = jax.device_get(embed_batch(sharding.put_batch(arrays, mesh)))
+        for name, value in embedded.items():
             value = value[valid]
             bad = ~np.isfinite(value).all(axis=1)
             if bad.any():

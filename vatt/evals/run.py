@@ -6,13 +6,15 @@ from pathlib import Path
 from rich.console import Console
 
 from vatt import sharding
+from vatt.config import MeshConfig
+from vatt.data.manifest import load_source
 from vatt.data.pipeline import evaluation_batches
 from vatt.errors import CheckpointError, DataError
 from vatt.evals.retrieval import Retrieval, evaluate
+from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.checkpoint import Checkpoints, read_config, read_vocabulary
-from vatt.train.loop import load, weights
-from vatt.train.step import abstract_state
+from vatt.train.step import abstract_state, weights
 
 
 def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval:
@@ -31,16 +33,17 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     source = source or cfg.evaluate.source
     if not source:
         raise DataError(f"{run} names no evaluate.source; give a folder of clips with --source")
-    mesh, task = sharding.make_mesh(cfg.mesh), Pretrain(cfg)
-    sharding.check_batch(cfg.evaluate.batch_size, mesh, "evaluate.batch_size")
-    with Checkpoints(run, cfg.checkpoint) as checkpoints:
+    mesh, task = sharding.make_mesh(MeshConfig()), Pretrain(cfg)  # whatever devices are here, not those it trained on
+    with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
         state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
+    with bar(console, source) as progress:
+        items = load_source(source, seconds=cfg.clip.seconds, progress=progress)
     batches = evaluation_batches(
-        load(source, cfg, console),
+        items,
         clip=cfg.clip,
         vocabulary=read_vocabulary(run),
         windows=cfg.evaluate.windows,
-        batch_size=cfg.evaluate.batch_size,
+        batch_size=-(-cfg.evaluate.batch_size // mesh.size) * mesh.size,
     )
     return evaluate(task, mesh, weights(state), state["stats"], batches)
 

@@ -34,6 +34,9 @@ Form = Literal["joint_once", "joint", "separate"]
 # also where nothing is left to sum.
 _LOG_ZERO = -1e30
 
+# Accelerators round float32 products to fewer bits unless told not to; divided by a temperature it would show.
+EXACT = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.float32}
+
 
 def nce(
     z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, temperature: float | jax.Array, form: Form
@@ -65,6 +68,7 @@ def mil_nce(
     z_t: jax.Array,
     *,
     candidate_mask: jax.Array | None = None,
+    anchor_mask: jax.Array | None = None,
     temperature: float | jax.Array,
     form: Form,
 ) -> jax.Array:
@@ -75,6 +79,8 @@ def mil_nce(
       z_t: [B K E] unit-length embeddings of K candidates a clip, such as captions.
       candidate_mask: [B K], true where a candidate is there. What lies in a masked candidate, even NaN, has
         no effect and gets a zero gradient. None: all are there.
+      anchor_mask: [B], true where z_v[i] is there. A masked clip takes no part, nor do its candidates. None: all are
+        there, as video always is.
       temperature: divides the cosine similarities (no unit). A float, or a scalar array if it is learned.
       form: which denominator; see the top of this file.
 
@@ -86,17 +92,17 @@ def mil_nce(
     """
     if form not in get_args(Form):
         raise ValueError(f"unknown form {form!r}; use one of {', '.join(get_args(Form))}")
-    z_t, valid = _masked(z_v, z_t, candidate_mask)
+    z_v, z_t, valid, anchors = _masked(z_v, z_t, candidate_mask, anchor_mask)
     temperature = jnp.asarray(temperature, jnp.float32)
 
     # Row i, column (j, l). Negatives of both directions lie off the diagonal blocks and in valid columns.
     similarity = _all_pairs(z_v, z_t) / temperature  # [B B*K]
-    similarity = jnp.where(valid.reshape(-1) & ~_same_clip(valid), similarity, _LOG_ZERO)
+    similarity = jnp.where(anchors[:, None] & valid.reshape(-1) & ~_same_clip(valid), similarity, _LOG_ZERO)
     row = jax.nn.logsumexp(similarity, axis=1)  # [B]
     col = jax.nn.logsumexp(similarity, axis=0).reshape(valid.shape)  # [B K]
     col = jax.nn.logsumexp(col, axis=1)  # [B]
 
-    positive = jnp.einsum("be,bke->bk", z_v, z_t, preferred_element_type=jnp.float32) / temperature
+    positive = jnp.einsum("be,bke->bk", z_v, z_t, **EXACT) / temperature
     num = jax.nn.logsumexp(jnp.where(valid, positive, _LOG_ZERO), axis=1)  # [B]
 
     if form == "joint":
@@ -110,7 +116,13 @@ def mil_nce(
 
 
 def sigmoid(
-    z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, scale: float | jax.Array, bias: float | jax.Array
+    z_a: jax.Array,
+    z_b: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    anchor_mask: jax.Array | None = None,
+    scale: float | jax.Array,
+    bias: float | jax.Array,
 ) -> jax.Array:
     """Pairwise sigmoid loss, with any number of candidates (SigLIP: Zhai et al. 2023, arXiv 2303.15343).
 
@@ -122,6 +134,7 @@ def sigmoid(
       z_b: [B E], or [B K E] for K candidates a clip; unit-length embeddings of the partner modality.
       mask: [B], or [B K] beside [B K E], true where a candidate is there. What lies in a masked candidate,
         even NaN, has no effect and gets a zero gradient. None: all are there.
+      anchor_mask: [B], true where z_a[i] is there, as for `mil_nce`.
       scale: multiplies the cosine similarities (an inverse temperature). SigLIP learns its log, from log 10.
       bias: added to the logits. SigLIP learns it, from -10, as nearly all pairs are negatives.
 
@@ -134,27 +147,32 @@ def sigmoid(
     """
     if z_b.ndim == 2:
         z_b, mask = z_b[:, None], None if mask is None else mask[:, None]
-    z_b, valid = _masked(z_a, z_b, mask)
+    z_a, z_b, valid, anchors = _masked(z_a, z_b, mask, anchor_mask)
     scale, bias = jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32)
     logits = scale * _all_pairs(z_a, z_b) + bias  # [B B*K]
     loss = jax.nn.softplus(jnp.where(_same_clip(valid), -logits, logits))
-    loss = jnp.where(valid.reshape(-1), loss, 0).sum()
+    loss = jnp.where(anchors[:, None] & valid.reshape(-1), loss, 0).sum()
     return loss / jnp.maximum(valid.any(axis=1).sum(), 1)
 
 
-def _masked(z_v: jax.Array, z_t: jax.Array, mask: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    """[B K E] candidates, zero where masked, and the [B K] mask. Checks shapes."""
+def _masked(z_v: jax.Array, z_t: jax.Array, mask: jax.Array | None, anchor_mask: jax.Array | None):
+    """Embeddings [B E] and candidates [B K E], zero where masked; the masks [B K] and [B]. Checks shapes."""
     if z_v.ndim != 2 or z_t.ndim != 3 or (z_v.shape[0], z_v.shape[1]) != (z_t.shape[0], z_t.shape[2]):
         raise ValueError(f"embeddings [B E] and candidates [B K E] have shapes {z_v.shape} and {z_t.shape}")
     valid = jnp.ones(z_t.shape[:2], bool) if mask is None else mask.astype(bool)
     if valid.shape != z_t.shape[:2]:
         raise ValueError(f"the mask is {valid.shape}; candidates {z_t.shape} need {z_t.shape[:2]}")
-    return jnp.where(valid[..., None], z_t, 0), valid
+    anchors = jnp.ones(z_v.shape[:1], bool) if anchor_mask is None else anchor_mask.astype(bool)
+    if anchors.shape != z_v.shape[:1]:
+        raise ValueError(f"the anchor mask is {anchors.shape}; embeddings {z_v.shape} need {z_v.shape[:1]}")
+    if anchor_mask is not None:
+        z_v, valid = jnp.where(anchors[:, None], z_v, 0), valid & anchors[:, None]
+    return z_v, jnp.where(valid[..., None], z_t, 0), valid, anchors
 
 
 def _all_pairs(z_v: jax.Array, z_t: jax.Array) -> jax.Array:
     """Dot products of [B E] and [B K E] as a float32 matrix [B B*K]: a last axis as short as K pads badly."""
-    return jnp.einsum("ie,ne->in", z_v, z_t.reshape(-1, z_t.shape[-1]), preferred_element_type=jnp.float32)
+    return jnp.einsum("ie,ne->in", z_v, z_t.reshape(-1, z_t.shape[-1]), **EXACT)
 
 
 def _same_clip(valid: jax.Array) -> jax.Array:

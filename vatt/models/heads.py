@@ -46,6 +46,7 @@ class Projection(nnx.Module):
 
     def __init__(self, n_in: int, n_out: int, *, batch_norm: bool = True, rngs: nnx.Rngs):
         self.dense = linear(n_in, n_out, dtype="float32", rngs=rngs, bias=not batch_norm)
+        self.dense.precision = jax.lax.Precision.HIGHEST  # accelerators would round float32 products
         self.norm = BatchNorm(n_out, rngs=rngs) if batch_norm else None
 
     def __call__(self, x: jax.Array, *, mask: jax.Array | None, train: bool) -> jax.Array:

@@ -33,7 +33,7 @@ class Linear(nnx.Linear):
     ) -> jax.Array:  # [... I] -> [... O]
         """`columns`: the part of the output to compute."""
         kernel = self.kernel[...][:, columns].astype(self.dtype)
-        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel
+        y = jnp.matmul(x.astype(self.dtype).reshape(-1, x.shape[-1]), kernel, precision=self.precision)
         if self.bias is not None:
             y = y + self.bias[...][columns].astype(self.dtype)
         return y.reshape(*x.shape[:-1], -1)
@@ -135,7 +135,7 @@ class Encoder(nnx.Module):
 
         Returns: the last hidden state of [AGG], [B D]. The last block computes no other token.
         """
-        cfg, batch = self.cfg, x.shape[0]
+        cfg, batch, dtype = self.cfg, x.shape[0], self.model.dtype
         padding = None if mask is None else jnp.where(mask[:, None, None, :], 0.0, -1e9)
         everywhere = padding if bias is None or bias_layers == "first" else add(padding, bias[None])
         first = None if bias is None or bias_layers == "all" else bias[None]
@@ -147,8 +147,8 @@ class Encoder(nnx.Module):
             if first is not None:
                 extra = add(everywhere, jnp.where(index == 0, first, 0.0))
             x = constrain(x, "activation")
-            # Cast, then gathered: what crosses the network is the compute dtype.
-            block = jax.tree.map(lambda w: constrain(w.astype(self.model.dtype), "weight"), block)
+            # Matrices are cast, then gathered: what crosses the network is the compute dtype.
+            block = jax.tree.map(lambda w: constrain(w.astype(dtype) if w.ndim > 1 else w, "weight"), block)
             return block(x, batch, first_only=first_only, bias=extra, key=layer_key)
 
         if self.model.remat == "full":

@@ -45,6 +45,8 @@ class Pretrain:
         z = {name: unit(x) for name, x in z.items()}
         metrics, total = {}, jnp.zeros(())
         for pair, weight in self._pairs().items():
+            if PAIRS[pair][0] not in z or PAIRS[pair][1] not in z:
+                continue  # the batch lacks the modality
             value = self.pair_loss(pair, z, batch, params.get("loss", {}).get(pair, {}))
             metrics[f"loss/{pair}"] = value
             total = total + weight * value
@@ -58,15 +60,14 @@ class Pretrain:
         cfg = self.cfg.loss
         first, second, mask_name = PAIRS[pair]
         a, b, mask = z[first], z[second], batch.get(mask_name)
-        if pair == "audio_text" and "audio_mask" in batch:
-            # Without its sound a clip is neither a positive nor a negative here.
-            mask = mask & batch["audio_mask"][:, None] if mask is not None else batch["audio_mask"][:, None]
+        # Every clip has video, but in a pair of audio and text a clip without sound is no partner for any caption.
+        anchors = batch.get("audio_mask") if pair == "audio_text" else None
         scale = jnp.exp(learned["log_scale"]) if learned else 1 / cfg.temperature
         if cfg.form == "sigmoid":
-            return sigmoid(a, b, mask=mask, scale=scale, bias=learned["bias"])
-        contrast = nce if pair == "video_audio" else mil_nce
-        name = "mask" if pair == "video_audio" else "candidate_mask"
-        return contrast(a, b, **{name: mask}, temperature=1 / scale, form=cfg.form)
+            return sigmoid(a, b, mask=mask, anchor_mask=anchors, scale=scale, bias=learned["bias"])
+        if pair == "video_audio":
+            return nce(a, b, mask=mask, temperature=1 / scale, form=cfg.form)
+        return mil_nce(a, b, candidate_mask=mask, anchor_mask=anchors, temperature=1 / scale, form=cfg.form)
 
     def embed(self, params, stats, batch, *, key=None, train=False) -> tuple[dict, dict]:
         """Embeddings (not yet of unit length) of the modalities in `batch`, and the batch-norm statistics."""

@@ -7,41 +7,86 @@ RUN/checkpoints/STEP  the training state after STEP steps
 """
 
 import dataclasses
+import fcntl
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Literal
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
 from vatt.config import CheckpointConfig, Config, from_json, to_json
+from vatt.data.manifest import Item
 from vatt.data.text import Vocabulary
 from vatt.errors import CheckpointError, ConfigError
 from vatt.train.versions import versions
 
-# What may differ between a run and its continuation, since it changes neither the state nor the order of the clips.
+# What may differ between a run and its continuation: it changes neither the clips of a step nor what is computed from
+# them, but for steps, which stretches the learning-rate curve, and mesh, which rounds sums otherwise.
 FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.workers", "data.worker")
 
 
-def open_run(cfg: Config) -> Path:
-    """Makes the run folder, or checks that one that exists was started with the same configuration.
+def has_checkpoint(run: str | Path) -> bool:
+    folder = Path(run) / "checkpoints"
+    return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
+
+
+def check_writable(run: str | Path) -> None:
+    """Raises CheckpointError if the run folder could not be made or written; makes nothing."""
+    folder = Path(run).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{run}: cannot be written ({folder} forbids it); choose another folder with --run")
+
+
+def open_run(cfg: Config, sources: dict[str, list[Item]], vocabulary: Vocabulary) -> Path:
+    """Makes the run folder and what lies beside the weights. A run that has checkpoints must have been started with
+    the same configuration and the same clips: its next batches would silently be others.
 
     Raises:
-      CheckpointError: the folder cannot be written, or belongs to another configuration.
+      CheckpointError: the folder cannot be written, or belongs to another configuration or other clips.
     """
     run = Path(cfg.run)
+    digests = {source: {"clips": len(items), "sha256": _digest(items)} for source, items in sources.items()}
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if (run / "config.json").exists():
+        if has_checkpoint(run):
             _check_same(run, read_config(run), cfg)
+            _check_sources(run, digests)
+        _write(run / "sources.json", json.dumps(digests, indent=2))
         _write(run / "versions.json", json.dumps(versions(), indent=2))
         _write(run / "config.json", to_json(cfg))
+        vocabulary.save(run / "vocabulary.txt.partial")
+        (run / "vocabulary.txt.partial").replace(run / "vocabulary.txt")
     except OSError as error:
         raise CheckpointError(
             f"{run}: cannot be written ({error.strerror}); choose another folder with --run"
         ) from error
     return run
+
+
+def _digest(items: list[Item]) -> str:
+    """Of all that decides which clip a step sees, and what is said of it."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(repr((item.id, item.start, item.duration, item.has_audio, item.captions)).encode())
+    return digest.hexdigest()
+
+
+def _check_sources(run: Path, now: dict) -> None:
+    path = run / "sources.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    for source, digest in now.items():
+        if source in before and before[source] != digest:
+            counts = f"{before[source]['clips']} clips then, {digest['clips']} now"
+            raise CheckpointError(
+                f"{source}: its clips or captions have changed since {run} was started ({counts}), and so would every "
+                "batch to come. Restore them, or start another run with --run"
+            )
 
 
 def _write(path: Path, text: str) -> None:
@@ -87,10 +132,25 @@ def read_vocabulary(run: str | Path) -> Vocabulary:
     return Vocabulary.load(Path(run) / "vocabulary.txt")
 
 
-class Checkpoints:
-    """The checkpoints of a run: the latest `keep`, and the best by `best` if that metric is known."""
+def _lock(run: Path) -> IO:
+    """Holds RUN/lock for this process; the system lets go of it however the process ends."""
+    run.mkdir(parents=True, exist_ok=True)
+    lock = (run / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise CheckpointError(f"{run}: another vatt is training there; wait for it, or choose another --run") from error
+    return lock
 
-    def __init__(self, run: str | Path, cfg: CheckpointConfig):
+
+class Checkpoints:
+    """The checkpoints of a run: the latest `keep`, and the best by `best` if that metric is known.
+
+    One process at a time may open them to "write"; any number may "read" beside it.
+    """
+
+    def __init__(self, run: str | Path, cfg: CheckpointConfig, *, access: Literal["write", "read"] = "write"):
         policies: Any = ocp.training.preservation_policies  # its protocols do not match its own classes
         keep: list = [policies.LatestN(cfg.keep)]
         if cfg.best:
@@ -102,9 +162,12 @@ class Checkpoints:
         self.cfg = cfg
         self.folder = (Path(run) / "checkpoints").absolute()
         self._pending: Any = None
+        self._lock = _lock(Path(run)) if access == "write" else None
         try:
             self._orbax = ocp.training.Checkpointer(
-                str(self.folder), preservation_policy=policies.AnyPreservationPolicy(keep), cleanup_tmp_directories=True
+                str(self.folder),
+                preservation_policy=policies.AnyPreservationPolicy(keep),
+                cleanup_tmp_directories=access == "write",
             )
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot be opened ({error})") from error
@@ -151,7 +214,7 @@ class Checkpoints:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(
                 f"{self.folder / str(step)}: cannot be restored, it is incomplete or of another model ({reason}). "
-                f"Remove that folder to go on from an earlier step (there are {self.steps})"
+                f"If it is incomplete, remove that folder to go on from an earlier step (there are {self.steps})"
             ) from error
 
     def close(self) -> None:
@@ -159,6 +222,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._orbax.close()
+            if self._lock is not None:
+                self._lock.close()
 
     def __enter__(self):
         return self

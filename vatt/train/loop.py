@@ -4,11 +4,9 @@ import contextlib
 import math
 import signal
 import time
-from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.progress import Progress
 
 from vatt import sharding
 from vatt.config import Config
@@ -17,11 +15,12 @@ from vatt.data.pipeline import TrainStream, evaluation_batches
 from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import DataError, NonFiniteError
 from vatt.evals.retrieval import Retrieval, evaluate
+from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, open_run, read_vocabulary
+from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_vocabulary
 from vatt.train.flops import utilisation_per_clip
 from vatt.train.log import Meter, MetricLog, Screen
-from vatt.train.step import State, abstract_state, make_state, make_step
+from vatt.train.step import State, abstract_state, make_state, make_step, weights
 
 
 def pretrain(cfg: Config, console: Console) -> Retrieval | None:
@@ -34,12 +33,21 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
     # Everything that can be refused is refused here, before a folder is made.
     mesh = sharding.make_mesh(cfg.mesh)
     sharding.check_batch(cfg.batch_size, mesh)
-    sharding.check_batch(cfg.evaluate.batch_size, mesh, "evaluate.batch_size")
+    if cfg.evaluate.source:
+        sharding.check_batch(cfg.evaluate.batch_size, mesh, "evaluate.batch_size")
+    check_writable(cfg.run)
     task = Pretrain(cfg)
+    device = mesh.devices.flat[0]
+    console.print(f"{mesh.size} x {device.device_kind}, {cfg.model.dtype}")
 
-    items, heldout = load_items(cfg, console)
-    run = open_run(cfg)
-    vocabulary = open_vocabulary(cfg, run, items)
+    sources, heldout = load_items(cfg, console)
+    items = [item for source in sources.values() for item in source]
+    vocabulary = open_vocabulary(cfg, items)
+    vectors = None
+    if cfg.model.text.word2vec:
+        vectors, found = load_word2vec(cfg.model.text.word2vec, vocabulary, cfg.model.text.embed_width)
+        console.print(f"{cfg.model.text.word2vec}: vectors for {found} of {len(vocabulary)} words.")
+    run = open_run(cfg, sources, vocabulary)
     stream = TrainStream(
         items,
         clip=cfg.clip,
@@ -49,8 +57,8 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         workers=cfg.data.workers,
         worker=cfg.data.worker,
     )
-    with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt() as interrupt:
-        step, state = open_state(cfg, task, mesh, checkpoints, vocabulary, console)
+    with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
+        step, state = open_state(cfg, task, mesh, checkpoints, vectors, console)
         log = MetricLog(run, from_step=step, tensorboard=cfg.log.tensorboard)
 
         def measure() -> Retrieval:
@@ -70,7 +78,7 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
             batches = stack.enter_context(contextlib.closing(stream.iterate(step)))
             reporter = Reporter(cfg, mesh, log, screen)
             train_step = make_step(cfg, task, mesh)
-            while step < cfg.steps and not interrupt.asked:
+            while step < cfg.steps:
                 with reporter.waiting():
                     batch = next(batches)
                 ids = batch.pop("ids")
@@ -79,15 +87,18 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
                 step += 1
                 reporter.push(step, ids, metrics)
 
-                result, stopping = None, interrupt.asked or step == cfg.steps
+                result = None
                 due = cfg.evaluate.every and step % cfg.evaluate.every == 0
                 if heldout and (due or step == cfg.steps):
                     reporter.flush()
                     result = measure()
                     log.write(step, {f"retrieval/{name}": value for name, value in result.named().items()})
+                    reporter.resume()
+                stopping = interrupt.asked or step == cfg.steps
                 if stopping or step % cfg.checkpoint.every == 0:
                     reporter.flush()  # what is saved has been seen to be finite
                     checkpoints.save(step, state, result.named() if result else None)
+                    reporter.resume()
                 if stopping:
                     break
         checkpoints.wait()
@@ -118,6 +129,10 @@ class Reporter:
         self.flush()
         self._pending = (step, ids, metrics, self._waited)
 
+    def resume(self) -> None:
+        """Speed is measured from here on, without what the run did besides training."""
+        self._meter.reset()
+
     def flush(self) -> None:
         """Waits for the step pushed last and reports it. Raises NonFiniteError, naming the step and its clips."""
         if self._pending is None:
@@ -128,7 +143,7 @@ class Reporter:
         if bad:
             raise NonFiniteError(
                 f"step {step}: {', '.join(bad)}. Checkpoints before it are intact; a lower optim.learning_rate or "
-                f"optim.clip_norm 1 often helps. The clips of that batch: {', '.join(ids)}"
+                f"optim.clip_norm 1 often helps, with another --run. The clips of that batch: {', '.join(ids)}"
             )
         if self._first:  # it compiled, which is no measure of speed
             self._meter.reset()
@@ -145,72 +160,56 @@ class Reporter:
             self._meter.reset()
 
 
-def load_items(cfg: Config, console: Console) -> tuple[list[Item], list[Item]]:
-    """The training clips of all sources, and the held-out clips."""
+def load_items(cfg: Config, console: Console) -> tuple[dict[str, list[Item]], list[Item]]:
+    """The training clips of each source, and the held-out clips."""
     if not cfg.data.sources:
         raise DataError("data.sources is empty; name a folder of media files: --data.sources FOLDER")
-    items = []
-    for source in cfg.data.sources:
-        items += load(source, cfg, console)
-    heldout = load(cfg.evaluate.source, cfg, console) if cfg.evaluate.source else []
-    return items, heldout
+
+    def load(source: str) -> list[Item]:
+        with bar(console, source) as progress:
+            return load_source(source, seconds=cfg.clip.seconds, progress=progress)
+
+    items = {source: load(source) for source in cfg.data.sources}
+    return items, load(cfg.evaluate.source) if cfg.evaluate.source else []
 
 
-def load(source: str, cfg: Config, console: Console) -> list[Item]:
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(source)
-        return load_source(
-            source,
-            seconds=cfg.clip.seconds,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-
-
-def open_vocabulary(cfg: Config, run: Path, items: list[Item]) -> Vocabulary:
-    """The run's vocabulary: the one it has, else the file named by the config, else from the training captions."""
-    path = run / "vocabulary.txt"
-    if path.exists():
-        return read_vocabulary(run)
-    if cfg.data.vocabulary:
-        vocabulary = Vocabulary.load(cfg.data.vocabulary)
-    else:
+def open_vocabulary(cfg: Config, items: list[Item]) -> Vocabulary:
+    """The vocabulary of the run's checkpoints, else the file that the config names, else the training captions'."""
+    if has_checkpoint(cfg.run):
+        return read_vocabulary(cfg.run)
+    if not cfg.data.vocabulary:
         texts = (caption.text for item in items for caption in item.captions)
-        vocabulary = Vocabulary.build(texts, cfg.model.text.vocab_size)
+        return Vocabulary.build(texts, cfg.model.text.vocab_size)
+    vocabulary = Vocabulary.load(cfg.data.vocabulary)
     if len(vocabulary) > cfg.model.text.vocab_size:
         raise DataError(
             f"{cfg.data.vocabulary} has {len(vocabulary)} words with padding and unknown; model.text.vocab_size is "
             f"{cfg.model.text.vocab_size}"
         )
-    vocabulary.save(path)
     return vocabulary
 
 
-def open_state(cfg: Config, task, mesh, checkpoints: Checkpoints, vocabulary, console) -> tuple[int, State]:
-    """The latest checkpoint of the run, or a fresh state."""
+def open_state(cfg: Config, task, mesh, checkpoints: Checkpoints, vectors, console) -> tuple[int, State]:
+    """The latest checkpoint of the run, or a fresh state with `vectors` [V E] in the first rows of the word table."""
     if checkpoints.steps:
         step = max(checkpoints.steps)
         console.print(f"Going on from step {step} of {cfg.run}.")
         return step, checkpoints.load(step, abstract_state(cfg, task, mesh))
     state = make_state(cfg, task, mesh)
-    if cfg.model.text.word2vec:
-        table = state["params"]["tokenizers"]["text"]["table"]
-        vectors, found = load_word2vec(cfg.model.text.word2vec, vocabulary, cfg.model.text.embed_width)
-        console.print(f"{cfg.model.text.word2vec}: vectors for {found} of {len(vocabulary)} words.")
-        filled = table.at[: len(vocabulary)].set(vectors)
-        state["params"]["tokenizers"]["text"]["table"] = jax.device_put(filled, table.sharding)
+    if vectors is not None:
+        for params in [state["params"]] + ([state["ema"]] if "ema" in state else []):
+            table = params["tokenizers"]["text"]["table"]
+            filled = table.at[: len(vectors)].set(vectors)  # an array of its own for each: states are donated
+            params["tokenizers"]["text"]["table"] = jax.device_put(filled, table.sharding)
     return 0, state
-
-
-def weights(state: State) -> dict:
-    """The parameters that evaluation uses: the averaged ones if the run keeps them."""
-    return state.get("ema", state["params"])
 
 
 class Interrupt:
     """Turns the first Ctrl-C or SIGTERM into a request to save and stop; the second stops at once."""
 
-    def __init__(self):
+    def __init__(self, console: Console):
         self.asked = False
+        self._console = console
         self._before: dict = {}
 
     def __enter__(self):
@@ -221,6 +220,7 @@ class Interrupt:
     def _ask(self, *_) -> None:
         self.asked = True
         self._restore()
+        self._console.print("Stopping after this step and saving; Ctrl-C again stops at once.")
 
     def _restore(self) -> None:
         while self._before:

@@ -19,6 +19,7 @@ from vatt.tasks.pretrain import Pretrain
 from vatt.train.optim import make_optimizer, schedule
 
 State = dict[str, Any]
+STEPS = 1  # sets the keys of the steps apart from the key of the parameters
 
 
 def init_state(cfg: Config, task: Pretrain) -> State:
@@ -46,6 +47,11 @@ def make_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
         return jax.jit(functools.partial(init_state, cfg, task), out_shardings=shardings)()
 
 
+def weights(state: State) -> dict:
+    """The parameters that evaluation uses: the averaged ones if the run keeps them."""
+    return state.get("ema", state["params"])
+
+
 def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
     """`step(state, batch) -> (state, metrics)`, jitted. The state passed in is donated: use the one returned."""
     shapes = abstract_state(cfg, task, mesh)
@@ -54,7 +60,7 @@ def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict]
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
-        key = jax.random.fold_in(jax.random.key(cfg.seed + 1), state["step"])
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(cfg.seed), STEPS), state["step"])
         gradient = jax.value_and_grad(task.loss, has_aux=True)
         (_, (stats, metrics)), grads = gradient(state["params"], state["stats"], batch, key)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])

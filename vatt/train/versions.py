@@ -3,11 +3,13 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("vatt", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "numpy")
+import vatt
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "numpy")
 
 
 def versions() -> dict[str, str]:
-    found = {"vatt": "", "python": platform.python_version()}
+    found = {"vatt": vatt.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)
