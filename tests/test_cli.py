@@ -117,7 +117,7 @@ def test_what_is_said_and_returned(args, status, says):
 def test_describe_prints_parameters_tokens_and_flops():
     result = vatt("describe", "experiments/vatt_mbs.py")
     assert result.returncode == 0, result.stderr
-    for number in ("154.", "86.", "19.", "1,568", "784", "1,200", "600", "in all"):
+    for number in ("154.34 M", "86.08 M", "19.04 M", "1.45 M", "1,568", "784", "1,200", "600", "in all"):
         assert number in result.stdout
 
 

@@ -16,7 +16,7 @@ from vatt.train.optim import groups, rules
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
-    """One row: a modality's tower and heads, or what towers share."""
+    """One row: a modality's tower, or what towers share."""
 
     trained: int  # parameters
     frozen: int = 0  # parameters that are not trained
@@ -27,7 +27,8 @@ class Part:
 
 
 def describe(cfg: Config) -> dict[str, Part]:
-    """A `Part` for video, audio and text, and for the shared encoder if there is one. Makes no parameters."""
+    """A `Part` for video, audio and text, for the shared encoder if there is one, and for the heads; the FLOPs of a
+    modality are those of its tower and heads. Makes no parameters."""
     params, _ = _shapes(cfg)
     labels = groups(params, rules(cfg))
 
@@ -52,13 +53,12 @@ def describe(cfg: Config) -> dict[str, Part]:
     if "shared" in params["encoders"]:
         shared, its_labels = params["encoders"]["shared"], labels["encoders"]["shared"]
         parts["shared encoder"] = Part(trained=size(shared, its_labels, False))
+    parts["heads"] = Part(trained=size(params["heads"], labels["heads"], False))
     return parts
 
 
 def _of_modality(params: dict, modality: str) -> dict:
-    heads = {name: head for name, head in params["heads"].items() if name.startswith(modality)}
-    towers = {name: params[name].get(modality, {}) for name in ("tokenizers", "encoders", "post") if name in params}
-    return towers | {"heads": heads}
+    return {name: params[name].get(modality, {}) for name in ("tokenizers", "encoders", "post") if name in params}
 
 
 def token_counts(cfg: Config) -> dict[str, tuple[int, int]]:
