@@ -26,13 +26,15 @@ def losses(cfg: Config, devices: int = 1, steps: int = 3) -> tuple[list[float], 
     batch["text_mask"][:5] = False  # and so no device has the same share of captions
     batch["text_mask"][7, 1:] = False
     batch["audio_mask"][3] = False
-    history = []
+    history, first_stats = [], {}
     with jax.set_mesh(mesh):
         state, step = make_state(cfg, task, mesh), make_step(cfg, task, mesh)
         for _ in range(steps):
             state, metrics = step(state, sharding.put_batch(batch, mesh))
             history.append({name: float(x) for name, x in metrics.items()})
-    return history, jax.device_get(state)
+            if len(history) == 1:  # later ones carry what Adam makes of rounding where a gradient is almost 0
+                first_stats = jax.device_get(state["stats"])
+    return history, jax.device_get(state) | {"first_stats": first_stats}
 
 
 def assert_same(a, b, rtol=1e-4):
@@ -48,7 +50,9 @@ def alone():
 def test_eight_devices_give_what_one_gives(alone):
     eight = losses(CONFIG, devices=8)
     assert_same(alone, eight)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), alone[1]["stats"], eight[1]["stats"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(x[1]["first_stats"] for x in (alone, eight))
+    )
 
 
 def test_parameters_split_over_fsdp_give_what_whole_ones_give(alone, monkeypatch):
