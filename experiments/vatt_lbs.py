@@ -6,6 +6,7 @@ Expected: K400 fine-tuning 82.1 % top-1 (table 1);
 the paper's, after HowTo100M and AudioSet. Not reproduced by us yet.
 Command: vatt pretrain experiments/vatt_lbs.py --data.sources FOLDER [FOLDER ...] --evaluate.source FOLDER
 
+The paper's crops, flips and colour changes are not part of it yet.
 `vatt.presets.released(get_config())` gives the functions of the released code instead of the paper's.
 """
 

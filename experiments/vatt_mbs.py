@@ -6,6 +6,7 @@ Expected: zero-shot R@10 45.5 % on YouCook2, 29.7 % on MSR-VTT (table 4);
 the paper's, after HowTo100M and AudioSet. Not reproduced by us yet.
 Command: vatt pretrain experiments/vatt_mbs.py --data.sources FOLDER [FOLDER ...] --evaluate.source FOLDER
 
+The paper's crops, flips and colour changes are not part of it yet.
 `vatt.presets.released(get_config())` gives the functions of the released code instead of the paper's.
 """
 

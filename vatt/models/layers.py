@@ -61,8 +61,8 @@ class Attention(nnx.Module):
         else:
             q = self.qkv(queries, slice(D))
             k, v = jnp.split(self.qkv(x, slice(D, None)), 2, axis=1)
-        # Heads go in front of tokens and the products are plain einsums: on CPU this is a quarter faster than
-        # jax.nn.dot_product_attention, on accelerators XLA fuses it alike.
+        # Heads go in front of tokens and the products are plain einsums: on CPU this is faster than
+        # jax.nn.dot_product_attention.
         q, k, v = (einops.rearrange(y, "(b n) (h d) -> b h n d", b=batch, h=self.cfg.heads) for y in (q, k, v))
         if self.cfg.style == "vit":
             q = q * (q.shape[-1] ** -0.5)
