@@ -9,14 +9,13 @@ Command: vatt pretrain experiments/demo.py
 
 from vatt.config import (
     CheckpointConfig,
-    ClipConfig,
     Config,
     DataConfig,
     EvaluateConfig,
     LogConfig,
     OptimConfig,
 )
-from vatt.presets import tiny
+from vatt.presets import tiny, tiny_clip
 
 
 def get_config() -> Config:
@@ -24,10 +23,10 @@ def get_config() -> Config:
         run="runs/demo",
         steps=450,
         batch_size=64,
-        clip=ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_192, candidates=5, words=8),
+        clip=tiny_clip(),
         model=tiny(),
         optim=OptimConfig(learning_rate=1e-3, end_learning_rate=1e-4, warmup_steps=50, clip_norm=1.0),
-        data=DataConfig(sources=("demo:data/demo/train",), worker="process"),
+        data=DataConfig(sources=("demo:data/demo/train",), worker_kind="process"),
         evaluate=EvaluateConfig(source="demo:data/demo/heldout", every=150, windows=2),
         checkpoint=CheckpointConfig(every=150),
         log=LogConfig(every=25),

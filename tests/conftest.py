@@ -4,12 +4,19 @@ import atexit
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 
 import pytest
+
+jax_version = version("jax")
 
 # Read when jax starts, by the processes that tests start as well.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+if jax_version.startswith("0.10."):  # flags come and go, and XLA ends the process at one it does not know
+    # Tests compile many programs and run each for a moment: this compiles four times sooner, and runs slower.
+    quick = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
 if "PYTEST_XDIST_WORKER" not in os.environ and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Many tests build the same step; compiled once, it loads in a second.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="vatt-tests-")

@@ -15,14 +15,14 @@ from vatt.train.log import read_metrics
 SMALL = [
     "--steps", "4", "--batch-size", "16", "--log.every", "1", "--checkpoint.every", "2", "--optim.warmup-steps", "1",
     "--evaluate.every", "0", "--evaluate.batch-size", "16",
-    *(f"--model.{m}.encoder.depth=1" for m in ("video", "audio", "text")),
+    *(f"--model.{m}.encoder.{x}" for m in ("video", "audio", "text") for x in ("depth=1", "width=32", "heads=2")),
 ]  # fmt: skip
 
 
 def vatt(*args, cwd=ROOT, timeout=300):
     return subprocess.run(
         [sys.executable, "-m", "vatt", *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout,
-        env=os.environ | {"COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"COLUMNS": "120", "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "2"},
     )  # fmt: skip
 
 
@@ -62,18 +62,20 @@ def test_pretrain_evaluate_plot(demo_media, tmp_path):
     assert (run / "retrieval.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(demo_media, tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_saves_and_the_same_command_goes_on(demo_media, tmp_path, name):
+    """A terminal sends SIGINT to the whole group, decoders included; a scheduler sends SIGTERM."""
     args = [*demo_args(demo_media, tmp_path / "run"), "--steps", "200"]
     process = subprocess.Popen(
         [sys.executable, "-m", "vatt", *map(str, args)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True, env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "2"}, start_new_session=True,
     )  # fmt: skip
     deadline = time.time() + 200
     while len(read_metrics(tmp_path / "run")) < 3:
         assert time.time() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, getattr(signal, name))
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     assert "Traceback" not in err

@@ -27,6 +27,11 @@ def batch_of(n: int, clip: ClipConfig = CLIP, seed: int = 0) -> dict:
     }
 
 
+# Compiled whole: op by op, XLA would compile each shape of each op by itself.
+init = jax.jit(vatt.init, static_argnums=(0, 1))
+apply = jax.jit(vatt.apply, static_argnums=(0, 1), static_argnames="train")
+
+
 def size(tree) -> int:
     return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
 
@@ -40,7 +45,7 @@ def size(tree) -> int:
     ],
 )
 def test_towers_have_the_sizes_of_the_recount(preset, millions):
-    params, _ = jax.eval_shape(lambda key: vatt.init(PRESETS[preset](), ClipConfig(), key), jax.random.key(0))
+    params, _ = jax.eval_shape(lambda key: init(PRESETS[preset](), ClipConfig(), key), jax.random.key(0))
     for modality, expected in millions.items():
         table = size(params["tokenizers"]["text"]["table"]) if modality == "text" else 0
         tower = size(params["tokenizers"][modality]) + size(params["encoders"][modality]) - table
@@ -51,7 +56,7 @@ def test_towers_have_the_sizes_of_the_recount(preset, millions):
 
 def test_the_released_shared_model_has_the_size_of_the_recount():
     cfg = released(Config(model=ma_medium()))
-    params, _ = jax.eval_shape(lambda key: vatt.init(cfg.model, cfg.clip, key), jax.random.key(0))
+    params, _ = jax.eval_shape(lambda key: init(cfg.model, cfg.clip, key), jax.random.key(0))
     heads, table = size(params["heads"]), size(params["tokenizers"]["text"]["table"])
     assert round((size(params) - heads - table) / 1e6, 1) == 161.3
 
@@ -70,10 +75,10 @@ def test_describe_counts_what_the_paper_counts():
 
 @pytest.mark.parametrize("present", [("video",), ("audio",), ("text",), ("video", "text"), ("audio", "text")])
 def test_any_modality_may_be_absent(present):
-    params, stats = vatt.init(tiny(), CLIP, jax.random.key(0))
+    params, stats = init(tiny(), CLIP, jax.random.key(0))
     batch = batch_of(2)
-    everything, _ = vatt.apply(tiny(), CLIP, params, stats, batch)
-    some, _ = vatt.apply(tiny(), CLIP, params, stats, {m: batch[m] for m in present})
+    everything, _ = apply(tiny(), CLIP, params, stats, batch)
+    some, _ = apply(tiny(), CLIP, params, stats, {m: batch[m] for m in present})
     expected = {"video": {"z_va", "z_vt"}, "audio": {"z_av"}, "text": {"z_tv"}}
     assert set(some) == set().union(*(expected[m] for m in present))
     for name, z in some.items():
@@ -94,8 +99,8 @@ def test_every_backbone_and_audio_input_gives_embeddings_of_the_right_shape(back
         text = replace(model.text, encoder=model.video.encoder, positions="absolute")
         model = replace(model, backbone="agnostic", projections="dense_gelu", text=text)
     model = replace(model, heads=replace(model.heads, audio_text=True))
-    params, stats = vatt.init(model, CLIP, jax.random.key(0))
-    z, new = vatt.apply(model, CLIP, params, stats, batch_of(4), key=jax.random.key(1), train=True)
+    params, stats = init(model, CLIP, jax.random.key(0))
+    z, new = apply(model, CLIP, params, stats, batch_of(4), key=jax.random.key(1), train=True)
     va, vt = model.heads.va_width, model.heads.vt_width
     assert {name: x.shape for name, x in z.items()} == {
         "z_va": (4, va),
@@ -109,21 +114,21 @@ def test_every_backbone_and_audio_input_gives_embeddings_of_the_right_shape(back
 
 
 def test_clips_do_not_see_each_other_at_evaluation():
-    params, stats = vatt.init(tiny(), CLIP, jax.random.key(0))
+    params, stats = init(tiny(), CLIP, jax.random.key(0))
     batch = batch_of(4)
-    together, _ = vatt.apply(tiny(), CLIP, params, stats, batch)
-    alone, _ = vatt.apply(tiny(), CLIP, params, stats, {name: x[2:3] for name, x in batch.items()})
+    together, _ = apply(tiny(), CLIP, params, stats, batch)
+    alone, _ = apply(tiny(), CLIP, params, stats, {name: x[2:3] for name, x in batch.items()})
     for name, z in alone.items():
         np.testing.assert_allclose(z[0], together[name][2], rtol=1e-4, atol=1e-5)
 
 
 def test_padding_words_and_masked_rows_change_nothing():
     model, batch = tiny(), batch_of(4)
-    params, stats = vatt.init(model, CLIP, jax.random.key(0))
+    params, stats = init(model, CLIP, jax.random.key(0))
     batch["text"][:, :, 4:] = 0
     longer = batch | {"text": np.pad(batch["text"], ((0, 0), (0, 0), (0, 3)))}
-    short, _ = vatt.apply(model, CLIP, params, stats, {"text": batch["text"]})
-    long, _ = vatt.apply(model, CLIP, params, stats, {"text": longer["text"]})
+    short, _ = apply(model, CLIP, params, stats, {"text": batch["text"]})
+    long, _ = apply(model, CLIP, params, stats, {"text": longer["text"]})
     np.testing.assert_allclose(short["z_tv"], long["z_tv"], rtol=1e-4, atol=1e-5)
 
     # In training, batch norm must not see captions or sounds that are not there.
@@ -132,7 +137,7 @@ def test_padding_words_and_masked_rows_change_nothing():
     other = batch | {"text": batch["text"].copy(), "audio": batch["audio"].copy()}
     other["text"][1], other["audio"][2] = 7, 0.9
     (za, stats_a), (zb, stats_b) = (
-        vatt.apply(model, CLIP, params, stats, b, key=jax.random.key(3), train=True) for b in (batch, other)
+        apply(model, CLIP, params, stats, b, key=jax.random.key(3), train=True) for b in (batch, other)
     )
     np.testing.assert_allclose(za["z_tv"][0], zb["z_tv"][0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(za["z_av"][0], zb["z_av"][0], rtol=1e-4, atol=1e-5)
@@ -142,8 +147,8 @@ def test_padding_words_and_masked_rows_change_nothing():
 def test_the_head_hierarchy_is_video_to_va_to_vt():
     """z_vt is a function of z_va alone."""
     model = tiny()
-    params, stats = vatt.init(model, CLIP, jax.random.key(0))
-    z, _ = vatt.apply(model, CLIP, params, stats, {"video": batch_of(2)["video"]})
+    params, stats = init(model, CLIP, jax.random.key(0))
+    z, _ = apply(model, CLIP, params, stats, {"video": batch_of(2)["video"]})
     head = params["heads"]["video_vt"]
     expected = z["z_va"] @ head["dense"]["kernel"] / np.sqrt(1 + 1e-5)
     np.testing.assert_allclose(z["z_vt"], expected, rtol=1e-4, atol=1e-5)
@@ -151,11 +156,11 @@ def test_the_head_hierarchy_is_video_to_va_to_vt():
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     model = tiny()
-    params, stats = vatt.init(model, CLIP, jax.random.key(0))
+    params, stats = init(model, CLIP, jax.random.key(0))
     half = replace(model, dtype="bfloat16")
-    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(vatt.init(half, CLIP, jax.random.key(0))))
-    exact, _ = vatt.apply(model, CLIP, params, stats, batch_of(4))
-    rough, _ = vatt.apply(half, CLIP, params, stats, batch_of(4))
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(init(half, CLIP, jax.random.key(0))))
+    exact, _ = apply(model, CLIP, params, stats, batch_of(4))
+    rough, _ = apply(half, CLIP, params, stats, batch_of(4))
     for name, z in rough.items():
         assert z.dtype == jnp.float32
         cosine = (z * exact[name]).sum(-1) / jnp.linalg.norm(z, axis=-1) / jnp.linalg.norm(exact[name], axis=-1)

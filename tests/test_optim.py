@@ -9,8 +9,8 @@ import numpy as np
 import optax
 import pytest
 
+from tests.test_models import init
 from vatt.config import ClipConfig, Config, OptimConfig
-from vatt.models import vatt
 from vatt.presets import tiny
 from vatt.train.optim import groups, make_optimizer, rules, schedule
 
@@ -46,7 +46,7 @@ def test_a_parameter_without_a_rule_is_an_error():
 
 
 def one_step(cfg: Config, grads_of=jnp.ones_like):
-    params, _ = vatt.init(cfg.model, cfg.clip, jax.random.key(0))
+    params, _ = init(cfg.model, cfg.clip, jax.random.key(0))
     optimizer = make_optimizer(cfg, params)
     updates, _ = optimizer.update(jax.tree.map(grads_of, params), optimizer.init(params), params)
     return params, updates

@@ -1,4 +1,5 @@
 import dataclasses
+import multiprocessing
 import subprocess
 import sys
 import textwrap
@@ -37,9 +38,15 @@ def vocabulary(items):
 
 @pytest.fixture
 def stream(items, vocabulary):
-    def make(items=items, batch_size=6, seed=0, workers=2, worker="thread", clip=CLIP):
+    def make(items=items, batch_size=6, seed=0, workers=2, worker_kind="thread", clip=CLIP):
         return TrainStream(
-            items, clip=clip, vocabulary=vocabulary, batch_size=batch_size, seed=seed, workers=workers, worker=worker
+            items,
+            clip=clip,
+            vocabulary=vocabulary,
+            batch_size=batch_size,
+            seed=seed,
+            workers=workers,
+            worker_kind=worker_kind,
         )
 
     return make
@@ -74,7 +81,7 @@ def test_shapes_and_types(stream):
 @pytest.mark.parametrize("start", [0, 5])
 def test_a_batch_depends_on_the_step_alone(stream, workers, worker, start):
     reference = stream()
-    for step, batch in enumerate(take(stream(workers=workers, worker=worker).iterate(start), 4), start):
+    for step, batch in enumerate(take(stream(workers=workers, worker_kind=worker).iterate(start), 4), start):
         assert_same(batch, reference.batch(step))
     assert_same(reference.batch(start), reference.batch(start))
 
@@ -130,13 +137,22 @@ def test_sound_is_masked_where_there_is_none(items, stream):
 @pytest.mark.parametrize("worker", ["thread", "process"])
 def test_a_clip_that_fails_stops_the_stream_with_its_name(stream, items, tmp_path, worker):
     broken = dataclasses.replace(items[3], path=str(tmp_path / "gone.mp4"))
-    bad = stream(items=[*items[:3], broken], worker=worker)
+    bad = stream(items=[*items[:3], broken], worker_kind=worker)
     with pytest.raises(MediaError, match=r"gone\.mp4: no such file"):
         take(bad.iterate(0), 5)
     with pytest.raises(MediaError, match=r"gone\.mp4"):
         [bad.batch(step) for step in range(5)]
     with pytest.raises(MediaError, match=r"gone\.mp4"):
         list(evaluation_batches([broken], clip=CLIP, vocabulary=bad.decoder.vocabulary, windows=1, batch_size=2))
+
+
+def test_a_worker_that_is_killed_is_said_plainly(stream):
+    batches = stream(worker_kind="process").iterate(0)
+    next(batches)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(DataError, match="process that decodes clips has died"):
+        take(batches, 40)
 
 
 def test_no_items_is_an_error(stream):

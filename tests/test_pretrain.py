@@ -16,7 +16,7 @@ from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import CheckpointError, ConfigError, DataError, MediaError, NonFiniteError
 from vatt.evals.run import evaluate_run
 from vatt.train import loop
-from vatt.train.checkpoint import Checkpoints
+from vatt.train.checkpoint import Checkpoints, has_checkpoint
 from vatt.train.log import read_metrics
 
 QUIET = Console(quiet=True)
@@ -40,7 +40,7 @@ def straight(demo_media, tmp_path_factory):
     return cfg, run(cfg)
 
 
-def copy_of(straight, tmp_path) -> Config:
+def copy_of(straight, tmp_path: Path) -> Config:
     shutil.copytree(straight[0].run, tmp_path / "run")
     return replace(straight[0], run=str(tmp_path / "run"))
 
@@ -155,12 +155,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_saves_
     )
     with pytest.raises(NonFiniteError, match=r"step [2-6]: .*loss.*clip_000\d\d.mp4"):
         run(cfg)
-    with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
-        for step in checkpoints.steps:
-            state = checkpoints.load(
-                step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh))
-            )
-            assert np.isfinite(jax.tree.leaves(state["params"])[0]).all()
+    assert not has_checkpoint(cfg.run)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint_as_it_was(straight, tmp_path, monkeypatch):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+    real, calls = loop.sharding.put_batch, []
+
+    def poison(batch, mesh):
+        calls.append(1)
+        return real(batch | {"audio": batch["audio"] * np.float32(np.nan if len(calls) == 5 else 1)}, mesh)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.sharding, "put_batch", poison)
+        with pytest.raises(NonFiniteError, match=r"step 5: loss nan"):
+            run(cfg)
+    run(cfg)  # from step 4, without the poison
+    assert history(cfg) == history(straight[0])
 
 
 def test_the_latest_checkpoints_and_the_best_are_kept(straight, tmp_path):
@@ -195,11 +206,13 @@ def test_what_is_saved_is_the_state_at_the_save_and_not_after(straight, tmp_path
 
 
 def test_a_checkpoint_moves_to_another_mesh(straight, tmp_path, monkeypatch):
-    cfg = copy_of(straight, tmp_path)
+    stay, move = (copy_of(straight, tmp_path / name) for name in ("stay", "move"))
+    run(replace(stay, steps=8))
     monkeypatch.setattr(loop.sharding, "SHARD_FROM", 256)
-    moved = replace(cfg, steps=8, mesh=MeshConfig(fsdp=4))
-    run(moved)
-    assert list(history(moved)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    run(replace(move, steps=8, mesh=MeshConfig(fsdp=4)))
+    assert list(history(move)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    for step in (7, 8):
+        assert history(move)[step] == pytest.approx(history(stay)[step], rel=1e-4)
 
 
 def test_word2vec_fills_the_table(straight, tmp_path):

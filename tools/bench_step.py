@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -29,17 +30,16 @@ from vatt.data.pipeline import TrainStream
 from vatt.data.text import Vocabulary
 from vatt.memory import keep_freed_memory
 from vatt.models.cost import Matmul, matmuls
-from vatt.presets import PRESETS
+from vatt.presets import PRESETS, tiny_clip
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.step import make_state, make_step
 
-TINY_CLIP = ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_192, candidates=5, words=8)
 REST = 0.02  # seconds between contestants: OpenMP's threads spin a while after their work
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Args:
-    preset: str = "tiny"  # a model of vatt.presets
+    preset: Literal["tiny", "bbs", "mbs", "lbs", "ma_medium"] = "tiny"  # a model of vatt.presets
     experiment: str = ""  # an experiment file, instead of a preset
     batch_size: int = 64  # clips a step
     source: str = ""  # folder of media, or demo:DIR/train, to time the input with; empty: a synthetic batch
@@ -90,7 +90,7 @@ def main(args: Args) -> None:
 def config(args: Args) -> Config:
     if args.experiment:
         return dataclasses.replace(load_experiment(args.experiment), batch_size=args.batch_size)
-    clip = TINY_CLIP if args.preset == "tiny" else ClipConfig()
+    clip = tiny_clip() if args.preset == "tiny" else ClipConfig()
     return Config(
         batch_size=args.batch_size,
         steps=1_000,

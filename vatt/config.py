@@ -233,7 +233,7 @@ class DataConfig:
     vocabulary: str = ""  # a vocabulary file, one word a line; empty: built from the training captions
     workers: int = 0  # clips decoded at once (0: one a core)
     # what decodes them; process is faster for very short clips. Neither changes a batch
-    worker: Literal["thread", "process"] = "thread"
+    worker_kind: Literal["thread", "process"] = "thread"
 
     def __post_init__(self):
         check(self.workers >= 0, f"data.workers is {self.workers}; it must not be negative")

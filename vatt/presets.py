@@ -2,7 +2,16 @@
 
 from dataclasses import replace
 
-from vatt.config import AudioConfig, Config, EncoderConfig, HeadsConfig, ModelConfig, TextConfig, VideoConfig
+from vatt.config import (
+    AudioConfig,
+    ClipConfig,
+    Config,
+    EncoderConfig,
+    HeadsConfig,
+    ModelConfig,
+    TextConfig,
+    VideoConfig,
+)
 
 SMALL = EncoderConfig(depth=6, width=512, mlp_width=2048, heads=8)
 BASE = EncoderConfig(depth=12, width=768, mlp_width=3072, heads=12)
@@ -62,6 +71,11 @@ def tiny() -> ModelConfig:
         text=TextConfig(vocab_size=256, embed_width=64, table="trained", encoder=replace(vit, style="t5")),
         heads=HeadsConfig(va_width=128, vt_width=128),
     )
+
+
+def tiny_clip() -> ClipConfig:
+    """One second of small video and telephone sound: what `tiny` is made for."""
+    return ClipConfig(frames=8, fps=8, size=64, sample_rate=8_000, samples=8_192, candidates=5, words=8)
 
 
 PRESETS = {"tiny": tiny, "bbs": bbs, "mbs": mbs, "lbs": lbs, "ma_medium": ma_medium}

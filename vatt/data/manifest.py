@@ -36,6 +36,12 @@ class Item:
         return self.start, max(self.start, self.duration - seconds)
 
 
+def absolute(source: str) -> str:
+    """The same source, whatever the working directory; "" stays."""
+    kind, colon, place = source.rpartition(":")
+    return f"{kind}{colon}{Path(place).expanduser().absolute()}" if source else ""
+
+
 def load_source(source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
     """The items of a source: a folder, or `demo:DIR/train` or `demo:DIR/heldout`: DIR is filled first.
 

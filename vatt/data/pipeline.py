@@ -41,7 +41,7 @@ class TrainStream:
         batch_size: int,
         seed: int,
         workers: int = 0,
-        worker: Literal["thread", "process"] = "thread",
+        worker_kind: Literal["thread", "process"] = "thread",
     ):
         """`workers` decode at once (0: one a core). Raises DataError when there are no items."""
         if not items:
@@ -50,7 +50,7 @@ class TrainStream:
         self.batch_size = batch_size
         self.decoder = Decoder(clip=clip, vocabulary=vocabulary, seed=seed)
         self.workers = workers or os.cpu_count() or 1
-        self.worker: Literal["thread", "process"] = worker
+        self.worker_kind: Literal["thread", "process"] = worker_kind
         self.order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat()
 
     def batch(self, step: int) -> dict:
@@ -64,7 +64,7 @@ class TrainStream:
 
         Raises MediaError, at the batch at fault, when a clip cannot be decoded.
         """
-        workers = Workers(self.decoder, count=self.workers, kind=self.worker)
+        workers = Workers(self.decoder, count=self.workers, kind=self.worker_kind)
         positions = itertools.count(start_step * self.batch_size)
 
         def submit():
@@ -76,7 +76,7 @@ class TrainStream:
             while True:
                 examples = []
                 for _ in range(self.batch_size):
-                    examples.append(ahead.popleft().result())
+                    examples.append(workers.result(ahead.popleft()))
                     ahead.append(submit())
                 yield collate(examples)
         finally:
@@ -110,8 +110,7 @@ def evaluation_batches(
     A batch is a dict of
       video       [B W T H W C] uint8, W windows
       audio       [B W S] float32; audio_mask [B] is False where the file has no sound
-      text        [B L] int32: the first caption; text_mask [B] is False where there is none, or none with
-        words
+      text        [B L] int32: the first caption that has words; text_mask [B] is False where there is none
       valid       [B] False on the rows that fill the last batch, which are zero
       ids         list of the valid items
 
@@ -126,7 +125,8 @@ def evaluation_batches(
         first, last = item.room(clip.seconds)
         starts = np.linspace(first, last, windows) if windows > 1 else [(first + last) / 2]
         views = [decode_clip(item.path, float(start), clip) for start in starts]
-        text = vocabulary.encode(item.captions[0].text if item.captions else "", clip.words)
+        captions = [vocabulary.encode(caption.text, clip.words) for caption in item.captions]
+        text = next((ids for ids in captions if ids[0] != PAD), vocabulary.encode("", clip.words))
         return {
             "video": np.stack([view["video"] for view in views]),
             "audio": np.stack([view["audio"] for view in views]),

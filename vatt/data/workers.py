@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from vatt.data.captions import nearest
 from vatt.data.manifest import Item
 from vatt.data.media import decode_clip
 from vatt.data.text import PAD, Vocabulary
+from vatt.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,21 +62,49 @@ class Workers:
             context = multiprocessing.get_context("spawn")  # a fork of a process that runs jax may hang
             self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(decoder,))
             self._call = _decode
+            # Started now and with the signals blocked, which a child inherits: a Ctrl-C reaches the whole group, also
+            # a child that has not yet come so far as to ignore it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                for _ in range(count):
+                    self._pool.submit(os.getpid)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def submit(self, position: int, item: Item) -> Future:
-        return self._pool.submit(self._call, position, item)
+        """Raises DataError if a process of the pool has died."""
+        try:
+            return self._pool.submit(self._call, position, item)
+        except BrokenProcessPool as error:
+            raise _died() from error
+
+    @staticmethod
+    def result(future: Future) -> dict:
+        """What `submit` promised. Raises MediaError if the clip cannot be decoded, DataError if its process died."""
+        try:
+            return future.result()
+        except BrokenProcessPool as error:
+            raise _died() from error
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
 
 
+def _died() -> DataError:
+    return DataError(
+        "a process that decodes clips has died: the system may have run out of memory (see data.workers), or somebody "
+        "killed it. The same command goes on from the last checkpoint"
+    )
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _decoder: Decoder | None = None  # of this process, if it is a worker
 
 
 def _start(decoder: Decoder) -> None:
     global _decoder
     _decoder = decoder
-    for name in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the run decides what they mean
+    for name in SIGNALS:  # they reach the whole group; the run decides what they mean
         signal.signal(name, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

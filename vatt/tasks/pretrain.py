@@ -31,7 +31,7 @@ class Pretrain:
         params, stats = vatt.init(self.cfg.model, self.cfg.clip, key)
         loss = self.cfg.loss
         learned = {}
-        if loss.temperature_mode == "learned" or loss.form == "sigmoid":
+        if loss.temperature_mode == "learned":
             learned["log_scale"] = jnp.float32(-math.log(loss.temperature))
         if loss.form == "sigmoid":
             learned["bias"] = jnp.float32(SIGMOID_BIAS)
@@ -50,7 +50,7 @@ class Pretrain:
             value = self.pair_loss(pair, z, batch, params.get("loss", {}).get(pair, {}))
             metrics[f"loss/{pair}"] = value
             total = total + weight * value
-            if "loss" in params:
+            if self.cfg.loss.temperature_mode == "learned":
                 metrics[f"temperature/{pair}"] = jnp.exp(-params["loss"][pair]["log_scale"])
         if self.cfg.loss.reduction == "mean":
             total = total / sum(self._pairs().values())
@@ -62,7 +62,7 @@ class Pretrain:
         a, b, mask = z[first], z[second], batch.get(mask_name)
         # Every clip has video, but in a pair of audio and text a clip without sound is no partner for any caption.
         anchors = batch.get("audio_mask") if pair == "audio_text" else None
-        scale = jnp.exp(learned["log_scale"]) if learned else 1 / cfg.temperature
+        scale = jnp.exp(learned["log_scale"]) if "log_scale" in learned else 1 / cfg.temperature
         if cfg.form == "sigmoid":
             return sigmoid(a, b, mask=mask, anchor_mask=anchors, scale=scale, bias=learned["bias"])
         if pair == "video_audio":

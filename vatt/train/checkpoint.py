@@ -26,7 +26,7 @@ from vatt.train.versions import versions
 
 # What may differ between a run and its continuation: it changes neither the clips of a step nor what is computed from
 # them, but for steps, which stretches the learning-rate curve, and mesh, which rounds sums otherwise.
-FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.workers", "data.worker")
+FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.workers", "data.worker_kind")
 
 
 def has_checkpoint(run: str | Path) -> bool:

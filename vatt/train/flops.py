@@ -30,6 +30,8 @@ def utilisation_per_clip(cfg: Config, mesh: Mesh) -> float | None:
     peak = next((flops for name, flops in PEAK.items() if kind.startswith(name)), None)
     if peak is None:
         return None
+    if kind.startswith("NVIDIA") and cfg.model.dtype == "float32":
+        peak /= 2  # TF32, which is what jax makes of float32 products there; a TPU rounds them to bfloat16
     from vatt.describe import forward_flops
 
     return 3 * sum(forward_flops(cfg, train=True).values()) / (peak * mesh.size)

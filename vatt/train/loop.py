@@ -4,20 +4,21 @@ import contextlib
 import math
 import signal
 import time
+from dataclasses import replace
 
 import jax
 from rich.console import Console
 
 from vatt import sharding
 from vatt.config import Config
-from vatt.data.manifest import Item, load_source
+from vatt.data.manifest import Item, absolute, load_source
 from vatt.data.pipeline import TrainStream, evaluation_batches
 from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import DataError, NonFiniteError
 from vatt.evals.retrieval import Retrieval, evaluate
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_vocabulary
+from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_vocabulary
 from vatt.train.flops import utilisation_per_clip
 from vatt.train.log import Meter, MetricLog, Screen
 from vatt.train.step import State, abstract_state, make_state, make_step, weights
@@ -30,6 +31,7 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
       ConfigError, DataError, CheckpointError: what the user can mend, before the first step where possible.
       NonFiniteError: the loss was NaN or infinite; names the step and its clips.
     """
+    cfg = with_absolute_sources(cfg)  # they mean the same from whatever folder the run is read later
     # Everything that can be refused is refused here, before a folder is made.
     mesh = sharding.make_mesh(cfg.mesh)
     sharding.check_batch(cfg.batch_size, mesh)
@@ -39,6 +41,12 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
     task = Pretrain(cfg)
     device = mesh.devices.flat[0]
     console.print(f"{mesh.size} x {device.device_kind}, {cfg.model.dtype}")
+    if cfg.optim.warmup_steps >= cfg.steps:
+        console.print(
+            f"steps {cfg.steps} end within optim.warmup_steps {cfg.optim.warmup_steps}, at a low learning rate."
+        )
+    if has_checkpoint(cfg.run) and (before := read_config(cfg.run).steps) != cfg.steps:
+        console.print(f"{before} steps before, {cfg.steps} now: the learning-rate curve is another from here on.")
 
     sources, heldout = load_items(cfg, console)
     items = [item for source in sources.values() for item in source]
@@ -55,7 +63,7 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         batch_size=cfg.batch_size,
         seed=cfg.seed,
         workers=cfg.data.workers,
-        worker=cfg.data.worker,
+        worker_kind=cfg.data.worker_kind,
     )
     with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
         step, state = open_state(cfg, task, mesh, checkpoints, vectors, console)
@@ -158,6 +166,14 @@ class Reporter:
             self.log.write(step, values)
             self.screen.line(step, values)
             self._meter.reset()
+
+
+def with_absolute_sources(cfg: Config) -> Config:
+    return replace(
+        cfg,
+        data=replace(cfg.data, sources=tuple(absolute(source) for source in cfg.data.sources)),
+        evaluate=replace(cfg.evaluate, source=absolute(cfg.evaluate.source)),
+    )
 
 
 def load_items(cfg: Config, console: Console) -> tuple[dict[str, list[Item]], list[Item]]:
