@@ -16,7 +16,7 @@ from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import CheckpointError, ConfigError, DataError, MediaError, NonFiniteError
 from vatt.evals.run import evaluate_run
 from vatt.train import loop
-from vatt.train.checkpoint import Checkpoints, has_checkpoint
+from vatt.train.checkpoint import Checkpoints
 from vatt.train.log import read_metrics
 
 QUIET = Console(quiet=True)
@@ -120,6 +120,30 @@ def test_another_configuration_in_the_same_folder_is_refused_by_field(straight, 
     assert (Path(cfg.run) / "config.json").read_text() == before
 
 
+def test_clips_or_captions_that_changed_since_are_refused(straight, tmp_path, demo_media):
+    folder = tmp_path / "media"
+    shutil.copytree(demo_media / "train", folder)
+    cfg = replace(straight[0], run=str(tmp_path / "run"), data=replace(straight[0].data, sources=(str(folder),)))
+    run(replace(cfg, steps=2))
+    captions = next(path for path in sorted(folder.glob("*.srt")) if path.read_text())
+    before = captions.read_text()
+    captions.write_text(before.replace("a ", "one ", 1))
+    with pytest.raises(CheckpointError, match=r"media: its clips or captions have changed .*\(40 clips then, 40 now\)"):
+        run(cfg)
+    captions.write_text(before)
+    run(replace(cfg, steps=4))
+
+
+def test_sources_mean_the_same_from_another_folder(straight, tmp_path, demo_media, monkeypatch):
+    cfg = replace(straight[0], run=str(tmp_path / "run"), steps=2)
+    cfg = replace(cfg, data=replace(cfg.data, sources=("train",)), evaluate=replace(cfg.evaluate, source="heldout"))
+    monkeypatch.chdir(demo_media)
+    result = run(cfg)
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_run(cfg.run, "latest", "", QUIET).metrics == result.metrics
+    assert not (tmp_path / "heldout").exists()
+
+
 def test_a_checkpoint_of_another_model_is_refused_and_left_alone(straight, tmp_path):
     cfg = copy_of(straight, tmp_path)
     path = Path(cfg.run) / "config.json"
@@ -147,7 +171,7 @@ def test_a_half_written_checkpoint_is_passed_over_and_a_damaged_one_named(straig
     assert history(cfg) == history(straight[0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_saves_nothing(straight, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_is_not_saved(straight, tmp_path):
     cfg = replace(
         straight[0],
         run=str(tmp_path / "run"),
@@ -155,7 +179,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_saves_
     )
     with pytest.raises(NonFiniteError, match=r"step [2-6]: .*loss.*clip_000\d\d.mp4"):
         run(cfg)
-    assert not has_checkpoint(cfg.run)
+    with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
+        for step in checkpoints.steps:
+            state = checkpoints.load(
+                step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh))
+            )
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["params"]))
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint_as_it_was(straight, tmp_path, monkeypatch):
@@ -168,7 +197,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint_as_it_was(str
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.sharding, "put_batch", poison)
-        with pytest.raises(NonFiniteError, match=r"step 5: loss nan"):
+        with pytest.raises(NonFiniteError, match=r"step 5: .*loss nan"):
             run(cfg)
     run(cfg)  # from step 4, without the poison
     assert history(cfg) == history(straight[0])
@@ -185,6 +214,16 @@ def test_the_latest_checkpoints_and_the_best_are_kept(straight, tmp_path):
     with Checkpoints(tmp_path, replace(cfg.checkpoint, keep=2)) as checkpoints:
         assert list(checkpoints.steps) == [1, 4, 5]
         assert checkpoints.best_step() == 1
+
+
+def test_one_process_at_a_time_writes_a_run_and_any_number_read_it(straight, tmp_path):
+    cfg = copy_of(straight, tmp_path)
+    with Checkpoints(cfg.run, cfg.checkpoint):
+        with pytest.raises(CheckpointError, match="another vatt is training there"):
+            Checkpoints(cfg.run, cfg.checkpoint)
+        with Checkpoints(cfg.run, cfg.checkpoint, access="read") as reader:
+            assert list(reader.steps) == [2, 4, 6]
+    Checkpoints(cfg.run, cfg.checkpoint).close()  # the lock went with its holder
 
 
 def test_what_is_saved_is_the_state_at_the_save_and_not_after(straight, tmp_path):
