@@ -77,6 +77,21 @@ def test_the_same_seed_gives_the_same_losses_and_another_does_not(alone):
     assert alone[0] != other[0]
 
 
+def test_every_step_drops_other_tokens():
+    """The same parameters and the same batch, at another step."""
+    mesh = sharding.make_mesh(CONFIG.mesh, jax.devices()[:1])
+    task, batch = Pretrain(CONFIG), batch_of(CONFIG.batch_size)
+    found = []
+    with jax.set_mesh(mesh):
+        step = make_step(CONFIG, task, mesh)
+        for number in (0, 1, 0):
+            state = make_state(CONFIG, task, mesh)  # the step donates it
+            at = jax.device_put(np.int32(number), state["step"].sharding)
+            _, metrics = step(state | {"step": at}, sharding.put_batch(batch, mesh))
+            found.append(float(metrics["loss"]))
+    assert found[0] == found[2] != found[1]
+
+
 def test_the_averaged_weights_lag_behind(alone):
     kernel = lambda tree: tree["heads"]["audio_va"]["dense"]["kernel"]  # noqa: E731
     mean = kernel(alone[2][0])  # before the first step the mean is the parameters
