@@ -132,3 +132,29 @@ def test_overrides_reach_the_configuration():
 def test_help_and_import_do_not_load_jax():
     code = "import sys, vatt, vatt.cli; vatt.cli.main(['--help']); sys.exit(bool({'jax', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run():
+    """As `vatt pretrain ... | head` has it, or a dropped connection."""
+    program = """
+from rich.console import Console
+from vatt.train.log import Screen
+screen = Screen(Console(), steps=3, start=0)
+for step in (1, 2, 3):
+    input()
+    screen.line(step, {"loss/video_audio": 1.0})
+import sys
+print("trained to the end", file=sys.stderr)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    assert b"step 1/3" in process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(b"\n\n")
+    process.stdin.close()
+    process.wait(timeout=60)
+    errors = process.stderr.read()
+    assert (process.returncode, errors.decode().split()) == (0, ["trained", "to", "the", "end"])

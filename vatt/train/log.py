@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -105,7 +106,10 @@ class Screen:
             return
         began, start = self._began
         left = (time.perf_counter() - began) / max(step - start, 1) * (self.steps - step)
-        print(f"step {step}/{self.steps}  {summary(values)}  {clock(left)} left", file=sys.stdout, flush=True)
+        try:
+            print(f"step {step}/{self.steps}  {summary(values)}  {clock(left)} left", flush=True)
+        except BrokenPipeError:  # whoever read has gone; that is no reason to stop training
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def __enter__(self):
         self._progress.start()
