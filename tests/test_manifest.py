@@ -4,7 +4,7 @@ import pytest
 
 from vatt.data.captions import Caption, write_srt
 from vatt.data.demo import make_demo
-from vatt.data.manifest import load_source, scan
+from vatt.data.manifest import absolute, load_source, scan
 from vatt.errors import DataError
 
 
@@ -79,3 +79,12 @@ def test_sources_are_folders_or_demo_media(demo, monkeypatch):
         load_source("demo:somewhere", seconds=1.0)
     with pytest.raises(DataError, match="other demo media"):  # this one was made smaller than the demo is
         load_source(f"demo:{demo}/train", seconds=1.0)
+
+
+def test_a_source_is_made_absolute_whatever_its_folder_is_called(tmp_path, monkeypatch, media):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "at 12:30").mkdir()
+    shutil.copy(media[0], tmp_path / "at 12:30")
+    assert absolute("demo:x/train") == f"demo:{tmp_path}/x/train"
+    assert absolute("") == ""
+    assert load_source(absolute("at 12:30"), seconds=1.0) == scan(tmp_path / "at 12:30", seconds=1.0)

@@ -46,7 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:  # a disk that is full or gone, a folder that forbids
-        print(f"vatt: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        print(
+            f"vatt: {error.filename or 'the system'}: {error.strerror or error}. What was written before is intact: "
+            "mend that, and type the same command again",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -38,8 +38,13 @@ class Item:
 
 def absolute(source: str) -> str:
     """The same source, whatever the working directory; "" stays."""
-    kind, colon, place = source.rpartition(":")
-    return f"{kind}{colon}{Path(place).expanduser().absolute()}" if source else ""
+    kind, place = _parts(source)
+    return f"{kind}{Path(place).expanduser().absolute()}" if source else ""
+
+
+def _parts(source: str) -> tuple[str, str]:
+    """("demo:", DIR/train) of demo media, else ("", the folder): its own name may hold a colon."""
+    return ("demo:", source.removeprefix("demo:")) if source.startswith("demo:") else ("", source)
 
 
 def load_source(source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
@@ -47,8 +52,8 @@ def load_source(source: str, *, seconds: float, threads: int = 0, progress: Prog
 
     Args and errors are those of `scan` and, for demo media, of `make_demo`.
     """
-    kind, colon, place = source.partition(":")
-    if kind != "demo" or not colon:
+    kind, place = _parts(source)
+    if not kind:
         return scan(source, seconds=seconds, threads=threads, progress=progress)
     folder = Path(place)
     if folder.name not in ("train", "heldout"):

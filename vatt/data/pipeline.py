@@ -125,7 +125,7 @@ def evaluation_batches(
         first, last = item.room(clip.seconds)
         starts = np.linspace(first, last, windows) if windows > 1 else [(first + last) / 2]
         views = [decode_clip(item.path, float(start), clip) for start in starts]
-        captions = [vocabulary.encode(caption.text, clip.words) for caption in item.captions]
+        captions = (vocabulary.encode(caption.text, clip.words) for caption in item.captions)
         text = next((ids for ids in captions if ids[0] != PAD), vocabulary.encode("", clip.words))
         return {
             "video": np.stack([view["video"] for view in views]),
