@@ -20,7 +20,7 @@ commands:
   evaluate RUN          measure zero-shot retrieval of a run's checkpoint
   describe EXPERIMENT   parameters, tokens and FLOPs of a configuration
   plot RUN              curves and a retrieval heat map as PNG
-  data demo DIR         make the demo media
+  data COMMAND          check, prepare, show, replay, vocab, list, demo: from media files to a stream
 
 options:
   -h, --help            this text; after a command, its own
@@ -95,7 +95,7 @@ def pretrain(args: list[str]) -> int:
     from vatt.train.log import read_metrics
     from vatt.train.loop import pretrain as run
 
-    console = _console()
+    console = make_console()
     result = run(cfg, console)
     if read_metrics(cfg.run):  # not if it was stopped before the first line
         plots.curves(cfg.run)
@@ -105,7 +105,7 @@ def pretrain(args: list[str]) -> int:
 
 
 def evaluate(args: list[str]) -> int:
-    parser = _parser(
+    parser = make_parser(
         "evaluate",
         "Measures zero-shot retrieval of a run's checkpoint on its held-out clips.",
         "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
@@ -117,7 +117,7 @@ def evaluate(args: list[str]) -> int:
     _before_jax()
     from vatt.evals.run import evaluate_run
 
-    console = _console()
+    console = make_console()
     _print_retrieval(console, evaluate_run(options.run, options.step, options.source, console), options.run)
     return 0
 
@@ -131,12 +131,12 @@ def describe(args: list[str]) -> int:
     )
     from vatt.describe import table
 
-    _console().print(table(cfg))
+    make_console().print(table(cfg))
     return 0
 
 
 def plot(args: list[str]) -> int:
-    parser = _parser(
+    parser = make_parser(
         "plot",
         "Writes the curves of a run, and a heat map of its retrieval, as PNG into its folder.",
         "vatt plot runs/demo",
@@ -155,37 +155,15 @@ def plot(args: list[str]) -> int:
     if not options.source and not read_config(options.run).evaluate.source:
         print("no heat map: the run names no evaluate.source; give a folder of clips with --source")
         return 0
-    result = evaluate_run(options.run, "latest", options.source, _console())
+    result = evaluate_run(options.run, "latest", options.source, make_console())
     print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
     return 0
 
 
 def data(args: list[str]) -> int:
-    parser = _parser(
-        "data",
-        "Makes and inspects media.",
-        "vatt data demo data/demo",
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    demo = commands.add_parser(
-        "demo",
-        help="make the demo media",
-        description="Makes short MP4 clips with captions beside them: DIR/train, and DIR/heldout from another seed.",
-        epilog="example: vatt data demo data/demo",
-    )
-    demo.add_argument("folder", metavar="DIR", help="where to; an unfinished making is continued, a finished one kept")
-    demo.add_argument("--clips", type=int, default=1536, help="training clips (default 1536)")
-    demo.add_argument("--seed", type=int, default=0, help="seed of everything in them (default 0)")
-    options = parser.parse_args(args)
-    if options.clips < 1 or options.seed < 0:
-        parser.error("--clips must be at least 1 and --seed at least 0")
-    from vatt.data.demo import make_demo
-    from vatt.progress import bar
+    from vatt.cli.data import run
 
-    with bar(_console(), options.folder) as progress:
-        make_demo(options.folder, seed=options.seed, clips=options.clips, progress=progress)
-    print(f"{options.folder}/train and {options.folder}/heldout are ready")
-    return 0
+    return run(args)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -197,7 +175,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
+def make_parser(command: str, description: str, examples: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"vatt {command}",
         description=description,
@@ -245,7 +223,7 @@ def _before_jax() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
 
 
-def _console():
+def make_console():
     from rich.console import Console
 
     return Console()

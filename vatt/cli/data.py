@@ -1,0 +1,92 @@
+"""`vatt data COMMAND`: from a user's media to a stream. Parses, calls, prints; no logic, and no jax."""
+
+import argparse
+from collections.abc import Sequence
+
+SOURCE = """\
+a SOURCE is one of
+  FOLDER                    media files, however nested, with captions beside them; or a prepared set
+  FILE.csv .jsonl .parquet  a manifest: path, and any of id, start, end, captions, label, split
+  FILE.tar, or a folder of  WebDataset shards
+  NAME:FOLDER               a published data set in its official layout; see vatt data list
+  tfds:NAME?video=FEATURE&audio=FEATURE&text=FEATURE
+                            a prepared TFDS data set, its features mapped to modalities
+and may end in @SPLIT."""
+
+
+def run(args: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="vatt data",
+        description="From media files to a stream that feeds training.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=SOURCE,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (add_check, add_prepare, add_show, add_replay, add_vocab, add_list, add_demo):
+        add(commands)
+    options = parser.parse_args(args)
+    return options.run(options)
+
+
+def _command(commands, name: str, summary: str, description: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def add_check(commands) -> None:
+    del commands
+
+
+def add_prepare(commands) -> None:
+    del commands
+
+
+def add_show(commands) -> None:
+    del commands
+
+
+def add_replay(commands) -> None:
+    del commands
+
+
+def add_vocab(commands) -> None:
+    del commands
+
+
+def add_list(commands) -> None:
+    del commands
+
+
+def add_demo(commands) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "make the demo media",
+        "Makes short MP4 clips with captions beside them: DIR/train, and DIR/heldout from another seed.",
+        ["vatt data demo data/demo"],
+    )
+    parser.add_argument(
+        "folder", metavar="DIR", help="where to; an unfinished making is continued, a finished one kept"
+    )
+    parser.add_argument("--clips", type=int, default=1536, help="training clips (default 1536)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything in them (default 0)")
+
+    def demo(options) -> int:
+        if options.clips < 1 or options.seed < 0:
+            parser.error("--clips must be at least 1 and --seed at least 0")
+        from vatt.cli import make_console
+        from vatt.data.demo import make_demo
+        from vatt.progress import bar
+
+        with bar(make_console(), options.folder) as progress:
+            make_demo(options.folder, seed=options.seed, clips=options.clips, progress=progress)
+        print(f"{options.folder}/train and {options.folder}/heldout are ready")
+        return 0
+
+    parser.set_defaults(run=demo)

@@ -1,0 +1,44 @@
+"""The faults that files can have, under one name everywhere: in reports, in the ledger of a run, in errors.
+
+Each has a text for people, and a remedy.
+"""
+
+from typing import NamedTuple
+
+
+class Kind(NamedTuple):
+    says: str  # what is the matter
+    remedy: str  # what to do about it
+    fatal: bool  # whether no clip can be had from the file
+
+
+FAULTS: dict[str, Kind] = {
+    # A file that gives nothing
+    "missing": Kind("the file is not there", "download it again, or leave its row out", True),
+    "unreadable": Kind("not media, or damaged so that nothing can be decoded", "remove it or download it again", True),
+    "truncated": Kind("ends before its header says", "download it again; what is there can be prepared", True),
+    "no_streams": Kind("neither video nor sound in it", "remove it", True),
+    "too_short": Kind("shorter than one clip", "remove it, or shorten the clip (clip.frames, clip.samples)", True),
+    "too_large": Kind("picture or length beyond what is sane", "remove it, or re-encode it", True),
+    "duplicate_id": Kind("two files under one id", "rename one of them", True),
+    "outside": Kind("its path leaves the folder of its manifest or archive", "correct the path", True),
+    "undecodable": Kind("a clip of it could not be decoded; another was taken", "run vatt data check", True),
+    # A file that gives clips, but perhaps not what was meant
+    "damaged": Kind("some packets cannot be decoded", "download it again, or re-encode it", False),
+    "no_video": Kind("no video track: sound alone", "nothing, if that is meant; a mask keeps it out of video", False),
+    "no_audio": Kind("no sound track", "nothing, if that is meant; a mask keeps it out of sound", False),
+    "silent": Kind("its sound is silence", "check the download; a mask keeps it out of sound", False),
+    "variable_rate": Kind("variable frame rate", "nothing: frames are picked by their time stamps", False),
+    "rotated": Kind("stored on its side", "nothing: the rotation is applied", False),
+    "lengths_differ": Kind("sound and picture differ in length", "nothing: clips lie where both run", False),
+    "late_start": Kind("sound or picture begins late", "nothing: clips lie where both run", False),
+    "no_captions": Kind("no captions", "nothing, if that is meant; a mask keeps it out of text", False),
+    "bad_captions": Kind("the caption file cannot be read", "repair it: see the line named", False),
+    "caption_times": Kind(
+        "captions outside the file, or running backwards", "check that captions and file match", False
+    ),
+    "empty_captions": Kind("captions without words", "remove or replace them", False),
+    "not_text": Kind("captions that are not text (markup, numbers, symbols)", "replace them", False),
+    "duplicate": Kind("the same content as another file", "keep one of them", False),
+    "near_duplicate": Kind("looks the same as another file", "keep one of them, above all across splits", False),
+}
