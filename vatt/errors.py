@@ -17,15 +17,19 @@ class DataError(VattError):
 
 
 class MediaError(DataError):
-    """One media file that cannot give the clip asked of it. Always names the file."""
+    """One media file that cannot give the clip asked of it. Always names the file.
 
-    def __init__(self, path, reason: str):
+    kind: what is the matter, a key of `vatt.data.faults.FAULTS`.
+    """
+
+    def __init__(self, path, reason: str, kind: str = "unreadable"):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+        self.kind = kind
 
     def __reduce__(self):  # so that it crosses from a worker process as it is
-        return type(self), (self.path, self.reason)
+        return type(self), (self.path, self.reason, self.kind)
 
 
 class CheckpointError(VattError):
