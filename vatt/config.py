@@ -228,15 +228,26 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    # folders of media files with .srt captions beside them; demo:DIR/train makes the demo media
+    # folders of media, prepared sets, manifests, WebDataset tars, NAME:FOLDER of a published set, tfds:NAME; `vatt data
+    # --help` tells how they are written. demo:DIR/train makes the demo media
     sources: tuple[str, ...] = ()
-    vocabulary: str = ""  # a vocabulary file, one word a line; empty: built from the training captions
+    # how often each source is drawn from, relative to the others (paper: equally); none: every clip equally often
+    weights: tuple[float, ...] = ()
+    # words, one a line (vatt data vocab), or a Hugging Face tokenizer.json; empty: built from the training captions
+    vocabulary: str = ""
     workers: int = 0  # clips decoded at once (0: one a core)
     # what decodes them; process is faster for very short clips. Neither changes a batch
     worker_kind: Literal["thread", "process"] = "thread"
+    max_bad: float = 0.01  # share of files or clips that may be broken before the run stops and names them
 
     def __post_init__(self):
         check(self.workers >= 0, f"data.workers is {self.workers}; it must not be negative")
+        check(0 <= self.max_bad <= 1, f"data.max_bad is {self.max_bad}; it is a share, in [0, 1]")
+        check(all(weight > 0 for weight in self.weights), "data.weights must be above 0; leave a source out instead")
+        check(
+            len(self.weights) in (0, len(self.sources)),
+            f"data.weights has {len(self.weights)} values for {len(self.sources)} data.sources; give one each, or none",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
