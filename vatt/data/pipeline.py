@@ -31,7 +31,8 @@ class TrainStream:
       video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence
       text        [B K L] int32, padded with 0; text_mask [B K] is False where there is no caption, or none
         with words
-      ids         list of B strings: the items; sources, the numbers of the sources they came from
+      ids         list of B strings: the items; starts, where in them the clips begin (seconds); sources, the numbers of
+                  the sources they came from
       events      list of B tuples of `vatt.data.ledger.Event`
     """
 
@@ -102,6 +103,10 @@ class TrainStream:
         finally:
             workers.close()
 
+    def drawn(self, step: int) -> list[tuple[int, int]]:
+        """What the batch of a step is made of: for each clip its source's number, and its index there."""
+        return [self._draw(position) for position in self._positions(step)]
+
     def _positions(self, step: int) -> range:
         """This host's positions in the stream."""
         first = step * self.batch_size + self.host * self.local
@@ -127,7 +132,7 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) if number else seed
 
 
-LISTED = ("ids", "sources", "events")
+LISTED = ("ids", "starts", "sources", "events")
 
 
 def collate(examples: Sequence[dict]) -> dict:

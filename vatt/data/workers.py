@@ -40,7 +40,8 @@ class Decoder:
     seed: int
 
     def __call__(self, position: int, number: int, index: int) -> dict:
-        """What `decode_clip` gives; text [K L], text_mask [K]; ids, the item's; sources, `number`; events, for the ledger.
+        """What `decode_clip` gives; text [K L], text_mask [K]; ids, the item's; starts (seconds); sources, `number`;
+        events, for the ledger.
 
         An item that gives no clip is replaced by the next one of its source, by the same rule on every run.
 
@@ -86,7 +87,7 @@ class Decoder:
             lacks.append("no_captions")
         elif not example["text_mask"].any():
             lacks.append("empty_captions")
-        example["ids"] = item.id
+        example["ids"], example["starts"] = item.id, start
         return example, lacks
 
     def _start(self, item: Item, rng: np.random.Generator) -> float:
