@@ -42,6 +42,7 @@ class TrainStream:
         *,
         clip: ClipConfig,
         augment: AugmentConfig,
+        canvas: int,
         tokenizer: Tokenizer,
         batch_size: int,
         seed: int,
@@ -51,7 +52,7 @@ class TrainStream:
         workers: int = 0,
         worker_kind: Literal["thread", "process"] = "thread",
     ):
-        """`weights`: how often each source is drawn from, relative to the others; none: every clip equally often.
+        """`canvas`: side of the canvas that frames are cut into (pixels). `weights`: how often each source is drawn from, relative to the others; none: every clip equally often.
         `workers` decode at once (0: one a core).
 
         Raises:
@@ -67,7 +68,9 @@ class TrainStream:
         self.sources = sources
         self.batch_size, self.local = batch_size, batch_size // hosts
         self.host = host
-        self.decoder = Decoder(sources=tuple(sources), clip=clip, augment=augment, tokenizer=tokenizer, seed=seed)
+        self.decoder = Decoder(
+            sources=tuple(sources), clip=clip, augment=augment, canvas=canvas, tokenizer=tokenizer, seed=seed
+        )
         self.workers = workers or os.cpu_count() or 1
         self.worker_kind: Literal["thread", "process"] = worker_kind
         orders = [
@@ -149,7 +152,7 @@ def evaluation_batches(
     source: Source,
     *,
     clip: ClipConfig,
-    augment: AugmentConfig,
+    canvas: int,
     tokenizer: Tokenizer,
     windows: int,
     crops: int = 1,
@@ -175,7 +178,7 @@ def evaluation_batches(
     Raises:
       MediaError: a clip cannot be decoded, and `failed` is None.
     """
-    view = _View(source, clip, augment, tokenizer, windows, crops)
+    view = _View(source, clip, canvas, tokenizer, windows, crops)
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     indices, ahead, rows = iter(range(len(source))), deque(), []
     try:
@@ -203,7 +206,7 @@ class _View(NamedTuple):
 
     source: Source
     clip: ClipConfig
-    augment: AugmentConfig
+    canvas: int
     tokenizer: Tokenizer
     windows: int
     crops: int
@@ -212,9 +215,8 @@ class _View(NamedTuple):
         item, clip = self.source[index], self.clip
         first, last = (0.0, 0.0) if item.still else item.room(clip.seconds)
         starts = np.linspace(first, last, self.windows) if self.windows > 1 else [(first + last) / 2]
-        canvas = self.augment.canvas(clip.size)
         views = [
-            decode_clip(item, float(start), clip, crop=crop, canvas=canvas)
+            decode_clip(item, float(start), clip, crop=crop, canvas=self.canvas)
             for start in starts
             for crop in evaluation_crops(self.crops)
         ]

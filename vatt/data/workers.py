@@ -36,6 +36,7 @@ class Decoder:
     sources: tuple[Source, ...]
     clip: ClipConfig
     augment: AugmentConfig
+    canvas: int
     tokenizer: Tokenizer
     seed: int
 
@@ -70,7 +71,7 @@ class Decoder:
         clip = self.clip
         start = self._start(item, rng)
         crop = training_crop(self.augment, rng)
-        example: dict = decode_clip(item, start, clip, crop=crop, canvas=self.augment.canvas(clip.size))
+        example: dict = decode_clip(item, start, clip, crop=crop, canvas=self.canvas)
         lacks = []
         if not example["video_mask"]:
             lacks.append("no_video")

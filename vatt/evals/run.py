@@ -54,7 +54,7 @@ def evaluate_source(
     batches = evaluation_batches(
         source,
         clip=cfg.clip,
-        augment=cfg.augment,
+        canvas=cfg.canvas,
         tokenizer=tokenizer,
         windows=cfg.evaluate.windows,
         crops=cfg.evaluate.crops,

@@ -240,6 +240,7 @@ def open_stream(cfg: Config, sources: list[Source], tokenizer: Tokenizer) -> Tra
         sources,
         clip=cfg.clip,
         augment=cfg.augment,
+        canvas=cfg.canvas,
         tokenizer=tokenizer,
         batch_size=cfg.batch_size,
         seed=cfg.seed,
