@@ -51,13 +51,14 @@ class Decoder:
         """
         source, events, error = self.sources[number], [], None
         for tried in range(min(TRIES, len(source))):
-            # Drawn anew for each try: what a clip is depends on (seed, position, item) alone.
             rng = np.random.default_rng((self.seed, position, tried))
+            item = None
             try:
-                example, said = self._example(source[(index + tried) % len(source)], rng)
+                item = source[(index + tried) % len(source)]
+                example, said = self._example(item, rng)
             except MediaError as failure:
                 error = failure
-                events.append(Event(number, "undecodable", failure.path, failure.reason))
+                events.append(Event(number, "undecodable", item.id if item else failure.path, failure.reason))
                 continue
             events.extend(Event(number, reason, example["ids"]) for reason in said)
             return example | {"sources": number, "events": tuple(events)}
