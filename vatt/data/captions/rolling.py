@@ -11,6 +11,7 @@ Taken as they are, every line would come three times, mostly at the wrong instan
 yt-dlp has converted it, and television's roll-up captions do alike with three lines.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ def _rolls(cues: Sequence[Cue]) -> bool:
     """
     worded = any(cue.worded is not None for cue in cues)
     moves = flashes = 0
-    for before, cue in zip(cues, cues[1:], strict=False):
+    for before, cue in itertools.pairwise(cues):
         carried = cue.carries(before.lines) if cue.start - before.end < PAUSE else 0
         if carried and worded:
             return True
