@@ -1,4 +1,4 @@
-"""The published data sets, each from the user's own copy in its official layout: one short module a set, all of one shape.
+"""The published data sets, from the user's own copy in its official layout: one short module each, all of one shape.
 
     module docstring  what it is; then source, licence, size, splits, layout and how to get it
     SPLITS            the splits there are; DEFAULT_SPLIT is the one meant when none is named
@@ -40,10 +40,18 @@ def load(name: str) -> ModuleType:
     return import_module(f"vatt.data.builders.{_MODULES[name]}")
 
 
-def facts(name: str) -> dict[str, str]:
-    """The fields of a data set's docstring, each on one line: what, source, licence, size, splits, layout, to get it."""
-    first, _, rest = (load(name).__doc__ or "").partition("\n")
+def modules() -> list[tuple[list[str], ModuleType]]:
+    """Each module, with the names that it serves, in the order of NAMES."""
+    served: dict[ModuleType, list[str]] = {}
+    for name in NAMES:
+        served.setdefault(load(name), []).append(name)
+    return [(names, module) for module, names in served.items()]
+
+
+def facts(module: ModuleType) -> dict[str, str]:
+    """The fields of a builder's docstring, each on one line: what, source, licence, size, splits, layout, to get it."""
+    first, _, rest = (module.__doc__ or "").partition("\n")
     found = {"what": first.strip()}
-    for label, text in re.findall(r"^(\w[\w ]*?)  +(\S.*(?:\n(?: .*)?)*)", rest, re.MULTILINE):
+    for label, text in re.findall(r"^(source|licence|size|splits|layout|to get it|cost) +(.*(?:\n .*)*)", rest, re.M):
         found[label] = " ".join(text.split())
     return found

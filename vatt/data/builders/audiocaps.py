@@ -2,8 +2,8 @@
 
 source    Kim, Kim, Lee and Kim, "AudioCaps: Generating Captions for Audios in The Wild", NAACL-HLT 2019;
           https://github.com/cdjkim/audiocaps
-licence   the repository bears the MIT licence, and its README says "free to use for academic purposes only"; each
-          sound is its uploader's
+licence   captions MIT by the LICENSE file, but "for academic purposes only" by the README; each sound is its
+          uploader's
 size      51,308 clips of 10 s (142 hours). Copies are smaller: links rot
 splits    train (default: 49,838 clips, one caption each), val (495, five each), test (975, five each)
 layout    FOLDER/dataset/train.csv, val.csv, test.csv     audiocap_id,youtube_id,start_time,caption

@@ -3,7 +3,7 @@
 source    Kuehne, Jhuang, Garrote, Poggio and Serre, "HMDB: A Large Video Database for Human Motion Recognition",
           ICCV 2011; https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/
 licence   CC BY 4.0
-size      6,766 clips, 51 classes; no sound
+size      6,766 clips, 51 classes
 splits    train1 (default), test1, train2, test2, train3, test3: the three official splits, which overlap, of 70 clips
           a class to train on and 30 to test on; all: also those that a split leaves out
 layout    FOLDER/brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi     (or the classes in a folder of their own)

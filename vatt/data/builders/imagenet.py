@@ -2,7 +2,7 @@
 
 source    Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015,
           https://arxiv.org/abs/1409.0575; https://www.image-net.org/
-licence   terms of access: non-commercial research and education
+licence   non-commercial research and education, by the terms of access
 size      1,281,167 pictures to train on, 50,000 to validate on, 100,000 to test on, 1,000 classes
 splits    train (default), val, test (without labels)
 layout    FOLDER/train/n01440764/n01440764_10026.JPEG      or, from Kaggle, below FOLDER/ILSVRC/Data/CLS-LOC/
@@ -43,6 +43,8 @@ def rows(folder: Path, split: str) -> Listing:
             catalogue.add(key.split("/")[-1], [key])
     elif split == "train" or any(place.is_dir() for place in media.glob("n*")):
         for key, label in classes.items():
+            if label == media.name:
+                raise DataError(f"{catalogue.files[key]}: lies in no folder of a class, such as {media}/n01440764")
             catalogue.add(key, [key], labels=[label])
     else:
         for image, label in _solution(folder):

@@ -3,15 +3,16 @@
 source    Kay et al., "The Kinetics Human Action Video Dataset", 2017, https://arxiv.org/abs/1705.06950; 600:
           https://arxiv.org/abs/1808.01340; 700: https://arxiv.org/abs/1907.06987; 700-2020:
           https://arxiv.org/abs/2010.10864; https://github.com/cvdfoundation/kinetics-dataset
-licence   annotations CC BY 4.0 by Google (unconfirmed from the publisher's own page); each video is its uploader's
-size      400: 306,245 clips (850 hours); 600: 495,547; 700: about 650,000; clips of 10 s. Copies are smaller: links rot
+licence   annotations CC BY 4.0, say copies elsewhere (the publisher's page could not be read); each video is its uploader's
+size      306,245 (400), 457,000 (600), 634,000 (700) and 648,000 (700-2020) clips of 10 s. Those in thousands are of
+          October 2020 (2010.10864, table 1). Copies are smaller: links rot
 splits    train (default), val, test (released without labels in some editions)
 layout    FOLDER/annotations/train.csv, val.csv, test.csv     label,youtube_id,time_start,time_end,split[,is_cc]
-          or FOLDER/train.csv, validate.csv, test.csv (DeepMind's archive), or FOLDER/kinetics-400_train.csv (ActivityNet)
+          or FOLDER/train.csv, validate.csv, test.csv (DeepMind's archive), FOLDER/kinetics-400_train.csv (ActivityNet)
           FOLDER/train/abseiling/_4YTwq0-73Y_000044_000054.mp4   or flat, FOLDER/train/_4YTwq0-73Y_000044_000054.mp4;
           a file FOLDER/replacement*/NAME (CVDF's for damaged ones) is taken before its namesake
-          A name with times is a clip that the downloader has cut: all of it is meant. A bare FOLDER/train/_4YTwq0-73Y.mp4
-          is the whole video: the seconds from time_start to time_end are meant
+          A name with times is a clip that the downloader has cut: all of it is meant. A bare _4YTwq0-73Y.mp4 is the
+          whole video: the seconds from time_start to time_end are meant
 to get it k400_targz, k600, k700_2020 from https://github.com/cvdfoundation/kinetics-dataset; point at the folder of
           one edition
 """

@@ -2,9 +2,8 @@
 
 source    Monfort et al., "Moments in Time Dataset: one million videos for event understanding", TPAMI 2019,
           https://arxiv.org/abs/1801.03150; http://moments.csail.mit.edu/
-licence   an agreement to sign on the page above (license.txt in the archive); its terms are unconfirmed
-size      about 800,000 videos of 3 s to train on (791,297 in the paper of VATT) and 33,900 to validate on (unconfirmed),
-          339 classes
+licence   an agreement to sign; its terms (license.txt in the archive) are unconfirmed
+size      about 800,000 videos of 3 s, 339 classes. VATT trained on 791,297; 33,900 to validate on are unconfirmed
 splits    train (default), val
 layout    FOLDER/trainingSet.csv, validationSet.csv     without a header: blocking/NAME.mp4,blocking,3,0
                                                         (file, label, who agreed, who did not)

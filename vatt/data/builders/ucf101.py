@@ -2,8 +2,8 @@
 
 source    Soomro, Zamir and Shah, "UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild", 2012,
           https://arxiv.org/abs/1212.0402; https://www.crcv.ucf.edu/data/UCF101.php
-licence   unconfirmed: the page that was read names none
-size      13,320 clips (27 hours), 320x240 at 25 fps, 101 classes; about half of the classes have sound
+licence   unconfirmed (the publisher's page could not be read)
+size      13,320 clips (27 hours), 101 classes
 splits    train1 (default), test1, train2, test2, train3, test3: the three official splits, which overlap; all
 layout    FOLDER/UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi
           FOLDER/ucfTrainTestlist/trainlist01.txt ... testlist03.txt

@@ -2,9 +2,9 @@
 
 source    Zhou, Xu and Corso, "Towards Automatic Learning of Procedures from Web Instructional Videos", AAAI 2018,
           https://arxiv.org/abs/1703.09788; http://youcook2.eecs.umich.edu/
-licence   unconfirmed: the publisher's page was not to be read
-size      2,000 videos (176 hours), 89 recipes; 3,350 steps in 436 videos are what retrieval is measured on in val
-          as distributed with MIL-NCE. Copies are smaller: links rot
+licence   unconfirmed (the publisher's page could not be read, and copies elsewhere name different ones)
+size      2,000 videos (176 hours), 89 recipes. Retrieval is measured on val: 3,350 steps of 436 videos in the list that
+          MIL-NCE distributes, fewer in other copies: links rot, so state the count
 splits    train (default), val, test (steps without sentences)
 layout    FOLDER/annotations/youcookii_annotations_trainval.json   (or FOLDER/...; test:
                              youcookii_annotations_test_segments_only.json), label_foodtype.csv (101,recipe name)
@@ -23,19 +23,22 @@ from vatt.errors import DataError
 GET = "http://youcook2.eecs.umich.edu/download"
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLIT = "train"
+FOODS = "label_foodtype.csv"
 OFFICIAL = {"train": "training", "val": "validation", "test": "testing"}
 
 
 def rows(folder: Path, split: str) -> Listing:
     """The steps of a split: the seconds of a whole video, with the sentence of that step alone, as retrieval needs it.
 
-    The label is the recipe's name, and ids are the video's id and the number of the step.
+    The label is the recipe's name, or its number where label_foodtype.csv is not there; ids are the video's id and the
+    number of the step.
     """
     check_split("youcook2", split, SPLITS)
     file = f"youcookii_annotations_{'test_segments_only' if split == 'test' else 'trainval'}.json"
     path = find(folder, f"annotations/{file}", file, get=GET)
-    foods = find(folder, "label_foodtype.csv", "annotations/label_foodtype.csv", get=GET)
-    names = {line["id"]: line["name"] for _, line in read_csv(foods, ("id", "name"), header=False)}
+    foods = [place for place in (folder, folder / "annotations") if (place / FOODS).is_file()]
+    table = read_csv(foods[0] / FOODS, ("id", "name"), header=False) if foods else ()
+    names = {line["id"]: line["name"] for _, line in table}
     catalogue = Catalogue("youcook2", folder, split, VIDEO)
     for video, entry in read_json(path, "database")["database"].items():
         try:
