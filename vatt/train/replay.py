@@ -17,6 +17,7 @@ from vatt.data.show import draw
 from vatt.data.sources import open_source
 from vatt.errors import CheckpointError
 from vatt.progress import bar
+from vatt.tasks.pretrain import AUGMENTATION
 from vatt.train.checkpoint import check_sources, read_config, read_tokenizer
 from vatt.train.loop import open_stream
 from vatt.train.step import step_key
@@ -53,7 +54,7 @@ def replay(run: str | Path, step: int, out: str | Path, console: Console, *, wri
     batch = stream.batch(step - 1)
     events = batch.pop("events")
     lists = {name: batch.pop(name) for name in ("ids", "starts", "sources")}
-    seen = jax.device_get(transforms.to_model(batch, cfg, transforms.augment_key(step_key(cfg.seed, step - 1))))
+    seen = jax.device_get(transforms.to_model(batch, cfg, jax.random.fold_in(step_key(cfg.seed, step - 1), AUGMENTATION)))
     folder = Path(out) if out else Path(run) / "replay" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
