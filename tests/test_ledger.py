@@ -33,7 +33,9 @@ def lines(run):
 
 def test_every_kind_is_counted_by_source_and_each_file_listed_once(tmp_path):
     ledger = opened(tmp_path)
-    ledger.add(1, [0, 0, 1], [Event(0, "no_audio", "a"), Event(1, "no_video", "s"), Event(0, "undecodable", "b", "why")])
+    ledger.add(
+        1, [0, 0, 1], [Event(0, "no_audio", "a"), Event(1, "no_video", "s"), Event(0, "undecodable", "b", "why")]
+    )
     ledger.add(2, [0, 0, 1], [Event(0, "no_audio", "a"), Event(0, "no_audio", "c")])
     assert ledger.write(2) == {"data/no_audio": 3, "data/no_video": 1, "data/undecodable": 1}
     *named, totals = lines(tmp_path)
@@ -121,7 +123,9 @@ def test_small_sources_are_judged_after_one_pass(tmp_path):
 
 def test_faults_at_opening_beyond_the_threshold_are_an_error_but_missing_files_are_not():
     broken = [Fault(id=f"{i}.mp4", reason="unreadable", detail="no header") for i in range(7)]
-    with pytest.raises(DataError, match=r"7 of 107 files cannot be used \(7 unreadable\)(.|\n)*0.mp4: no header(.|\n)*2 more"):
+    with pytest.raises(
+        DataError, match=r"7 of 107 files cannot be used \(7 unreadable\)(.|\n)*0.mp4: no header(.|\n)*2 more"
+    ):
         check_faults(Clips("films", 100, broken), 0.05)
     check_faults(Clips("films", 100, broken), 0.07)
     check_faults(Clips("rotten links", 10, [Fault(id=str(i), reason="missing") for i in range(990)]), 0.0)

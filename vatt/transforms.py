@@ -60,7 +60,9 @@ def _video(batch: dict, cfg: Config, key: jax.Array | None) -> jax.Array:
     canvas, size = batch["video"], cfg.clip.size
     B, T, _, P = canvas.shape
     if canvas.shape[2] * 2 != P * 3 or P != cfg.canvas:
-        raise ValueError(f"canvases are {canvas.shape}; augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide")
+        raise ValueError(
+            f"canvases are {canvas.shape}; augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide"
+        )
     draws = None if key is None else draw(key, B, cfg.augment)
     flip = draws["flip"] if draws is not None and cfg.augment.flip else None
     resize = _exact(size, flip) if size == P else _resampler(batch["video_box"], P, size, flip)

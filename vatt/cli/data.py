@@ -61,7 +61,9 @@ def add_replay(commands) -> None:
         ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
-    parser.add_argument("--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it")
+    parser.add_argument(
+        "--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it"
+    )
     parser.add_argument("-o", "--out", default="", help="where to (default RUN/replay/STEP)")
     parser.add_argument("--list", action="store_true", help="only print which clips they were; decode nothing")
 

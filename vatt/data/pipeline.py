@@ -237,8 +237,6 @@ def _filled(batch: dict, size: int) -> dict:
     """The batch with zero rows at its end."""
     padding = size - len(batch["ids"])
     return {
-        name: value
-        if name == "ids"
-        else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
+        name: value if name == "ids" else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
         for name, value in batch.items()
     }

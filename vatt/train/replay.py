@@ -54,7 +54,9 @@ def replay(run: str | Path, step: int, out: str | Path, console: Console, *, wri
     batch = stream.batch(step - 1)
     events = batch.pop("events")
     lists = {name: batch.pop(name) for name in ("ids", "starts", "sources")}
-    seen = jax.device_get(transforms.to_model(batch, cfg, jax.random.fold_in(step_key(cfg.seed, step - 1), AUGMENTATION)))
+    seen = jax.device_get(
+        transforms.to_model(batch, cfg, jax.random.fold_in(step_key(cfg.seed, step - 1), AUGMENTATION))
+    )
     folder = Path(out) if out else Path(run) / "replay" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
