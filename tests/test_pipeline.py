@@ -6,9 +6,11 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
+from vatt.data.sources import open_source
 
 from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import Caption
@@ -17,7 +19,6 @@ from vatt.data.demo import make_demo
 from vatt.data.items import Decoded
 from vatt.data.media import decode_clip
 from vatt.data.pipeline import TrainStream, evaluation_batches
-from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
 from vatt.errors import ConfigError, DataError, MediaError
 
@@ -136,7 +137,9 @@ def test_the_slices_of_all_hosts_are_the_batch_that_one_host_sees(stream, source
         whole = alone.batch(3 + step)
         for name, value in whole.items():
             joined = [part[step][name] for part in parts]
-            np.testing.assert_array_equal(value, sum(joined, []) if isinstance(value, list) else np.concatenate(joined))
+            np.testing.assert_array_equal(
+                value, list(chain(*joined)) if isinstance(value, list) else np.concatenate(joined)
+            )
 
 
 def test_hosts_must_divide_the_batch(stream):
@@ -218,7 +221,7 @@ def test_sound_is_masked_where_there_is_none_or_only_silence(items, stream):
     masked = {name for name, mask in zip(batch["ids"], batch["audio_mask"], strict=True) if not mask}
     assert masked == (silent - {items[0].id}) | {"hush"}
     said = {event.id: event.reason for events in batch["events"] for event in events if event.reason != "no_captions"}
-    assert said == {name: "no_audio" for name in silent - {items[0].id}} | {"hush": "silent"}
+    assert said == dict.fromkeys(silent - {items[0].id}, "no_audio") | {"hush": "silent"}
 
 
 @pytest.mark.parametrize("worker", ["thread", "process"])

@@ -59,7 +59,7 @@ def _masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
 def _video(batch: dict, cfg: Config, key: jax.Array | None) -> jax.Array:
     canvas, size = batch["video"], cfg.clip.size
     B, T, _, P = canvas.shape
-    if canvas.shape[2] * 2 != P * 3 or P != cfg.canvas:
+    if canvas.shape[2] * 2 != P * 3 or cfg.canvas != P:
         raise ValueError(
             f"canvases are {canvas.shape}; augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide"
         )

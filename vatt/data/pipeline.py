@@ -52,8 +52,12 @@ class TrainStream:
         workers: int = 0,
         worker_kind: Literal["thread", "process"] = "thread",
     ):
-        """`canvas`: side of the canvas that frames are cut into (pixels). `weights`: how often each source is drawn from, relative to the others; none: every clip equally often.
-        `workers` decode at once (0: one a core).
+        """
+        Args:
+          canvas: side of the canvas that frames are cut into (pixels).
+          weights: how often each source is drawn from, relative to the others; none: every clip equally often.
+          host, hosts: which slice of the global batch is decoded here.
+          workers: how many clips are decoded at once (0: one a core).
 
         Raises:
           DataError: there are no items.

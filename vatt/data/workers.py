@@ -25,7 +25,6 @@ from vatt.data.media import decode_clip
 from vatt.data.text import PAD, Tokenizer
 from vatt.errors import DataError, MediaError
 
-
 TRIES = 16  # items of a source tried in turn before the stream gives up: bad clips are rare, or the disk is gone
 
 

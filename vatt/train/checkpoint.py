@@ -9,7 +9,6 @@ RUN/checkpoints/STEP  the training state after STEP steps
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Sequence

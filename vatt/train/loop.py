@@ -150,7 +150,8 @@ class Reporter:
         if bad:
             raise NonFiniteError(
                 f"step {step}: {', '.join(bad)}. Checkpoints before it are intact; a lower optim.learning_rate or "
-                f"optim.clip_norm 1 often helps, with another --run. The clips of that batch: {', '.join(origin['ids'])}"
+                "optim.clip_norm 1 often helps, with another --run. vatt data replay shows the batch. Its clips: "
+                + ", ".join(origin["ids"])
             )
         if self._first:  # it compiled, which is no measure of speed
             self._meter.reset()
