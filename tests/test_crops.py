@@ -1,4 +1,4 @@
-"""Crops: within the frame and their bounds whatever the frame, the same for every frame of a clip, and spread as drawn."""
+"""Crops: within the frame and their bounds whatever the frame, the same for every frame of a clip, drawn uniformly."""
 
 import pickle
 

@@ -19,8 +19,8 @@ Planes = Sequence[jax.Array]  # three of [B T H W]: Y, U, V or R, G, B
 
 # Red's and blue's share of luma: BT.601, BT.709.
 LUMA = ((0.299, 0.114), (0.2126, 0.0722))
-# Pixels are whole numbers up to 255 and weights at most 1, so that three bfloat16 passes on a TPU, or TF32 on a GPU,
-# err by less than half a level of 255; one bfloat16 pass would err by two.
+# TF32 on a GPU, three bfloat16 passes on a TPU. Of the 255 levels of a plane, TF32 errs by at most 0.2 (whole numbers
+# are exact in it, weights nearly); a single bfloat16 pass would err by 1.5.
 PRECISION = jax.lax.Precision.HIGH
 
 
@@ -60,9 +60,8 @@ def _video(batch: dict, cfg: Config, key: jax.Array | None) -> jax.Array:
     canvas, size = batch["video"], cfg.clip.size
     B, T, _, P = canvas.shape
     if canvas.shape[2] * 2 != P * 3 or cfg.canvas != P:
-        raise ValueError(
-            f"canvases are {canvas.shape}; augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide"
-        )
+        made = f"augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide"
+        raise ValueError(f"canvases are {canvas.shape}; {made}")
     draws = None if key is None else draw(key, B, cfg.augment)
     flip = draws["flip"] if draws is not None and cfg.augment.flip else None
     resize = _exact(size, flip) if size == P else _resampler(batch["video_box"], P, size, flip)
@@ -218,7 +217,9 @@ def turn_hue(rgb: Planes, turn: jax.Array) -> Planes:
     r, g, b = rgb
     value, spread = _value_and_spread(rgb)
     share = 1 / jnp.where(spread > 0, spread, 1)
-    hue = jnp.where(r == value, (g - b) * share, jnp.where(g == value, 2 + (b - r) * share, 4 + (r - g) * share))
+    # Not `r == value`: the compiler may compute r twice, rounded otherwise. Where two nearly agree, any branch does.
+    red, green = (r >= g) & (r >= b), g >= b
+    hue = jnp.where(red, (g - b) * share, jnp.where(green, 2 + (b - r) * share, 4 + (r - g) * share))
     hue = jnp.mod(hue + 6 * turn, 6)  # sixths of the circle, from red
     levels = (jnp.abs(hue - 3) - 1, 2 - jnp.abs(hue - 2), 2 - jnp.abs(hue - 4))
     return [value - spread + spread * jnp.clip(level, 0, 1) for level in levels]
