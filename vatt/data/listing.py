@@ -185,4 +185,3 @@ def _exists(place: str) -> bool:
 
 def _is_folder(place: str) -> bool:
     return _exists(place) and Path(place).expanduser().is_dir()
-

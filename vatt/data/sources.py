@@ -143,5 +143,3 @@ def word_counts(source: str, *, progress: Progress | None = None) -> Counter:
         return opened.word_counts()
     rows = list_rows(source, progress=progress).rows
     return Counter(word for row in rows for caption in row.captions for word in words(caption.text))
-
-
