@@ -96,7 +96,7 @@ class Items:
         if index in self.lazy:
             return self.lazy[index]
         span = self.captions_of.span(index)
-        return tuple(Caption(*self.said[i].tolist(), self.texts[i]) for i in span)
+        return tuple(Caption(float(self.said[i, 0]), float(self.said[i, 1]), self.texts[i]) for i in span)
 
     def _medium(self, index: int) -> Medium:
         offset, size = self.places[index].tolist()

@@ -4,15 +4,15 @@
 
     dir      where data sets lie (default: ~/tensorflow_datasets, or $TFDS_DATA_DIR)
     video    bytes of a media file with its sound, or frames [T H W C] with fps=FRAMES_PER_SECOND
-    audio    bytes of a sound file, or samples [S] or [S CHANNELS] with rate=HZ: integers of 16 bits or floats in [-1, 1]
+    audio    bytes of a sound file, or samples [S] or [S CHANNELS] with rate=HZ: 16-bit integers or floats in [-1, 1]
     image    bytes of a picture, or pixels [H W C]
     text     a text, a list of texts, or a sequence of {text, start, end}
     label    a class, a number or a text, or a list of them
 
 A feature within another is named by a dotted path, `steps.text`. SPLIT is as TFDS reads it: train, train[:10%] ...
 
-The data set must be stored as ArrayRecord or Parquet, and have been written without TFDS's own Video and Audio features:
-TFRecord and those are TensorFlow's.
+The data set must be stored as ArrayRecord or Parquet, without TFDS's own Video and Audio features: TFRecord and those
+need TensorFlow.
 """
 
 import hashlib
@@ -71,9 +71,7 @@ class ForeignSource:
             self._records = builder.as_data_source(split=self.split)
         except (ValueError, ImportError, NotImplementedError) as error:
             raise DataError(f"{source}: {str(error).strip().splitlines()[0]}") from error
-        self._sizes = [
-            (name, info.num_examples, info.shard_lengths) for name, info in sorted(builder.info.splits.items())
-        ]
+        self._sizes = [(name, info.shard_lengths) for name, info in sorted(builder.info.splits.items())]
         if len(self):
             try:
                 self._item(0)  # features of the wrong kind are told of now, not in the middle of a run
@@ -108,7 +106,7 @@ class ForeignSource:
             id=id,
             media=media,
             start=info.start,
-            end=self.seconds if info.still else info.end,
+            end=self.seconds if info.end == np.inf else info.end,
             has_video=info.has_video,
             has_audio=info.has_audio,
             still=info.still,
@@ -163,10 +161,8 @@ def _builder(source: str, place: str, folder: str):
     try:
         return files(name, data_dir=absolute_path(where), **({"version": version} if version else {}))
     except tfds.core.DatasetNotFoundError as error:
-        named = f"{name} {version}".strip()
-        raise DataError(
-            f"{source}: no data set {named} in {where}; name the folder it lies in with ?dir=FOLDER"
-        ) from error
+        missing = f"no data set {name} {version}".strip()
+        raise DataError(f"{source}: {missing} in {where}; name the folder it lies in with ?dir=FOLDER") from error
     except ImportError as error:
         raise DataError(f"{source}: it has features that need TensorFlow (TFDS's Video or Audio): {error}") from error
     except Exception as error:  # a damaged description may fail anywhere in it

@@ -88,7 +88,10 @@ def open_listing(listing: Listing, *, seconds: float, workers: int = 0, progress
     items, faults = [], list(listing.faults)
     for row in listing.rows:
         item = _item(row, infos[row.media], seconds)
-        (items if isinstance(item, Item) else faults).append(item)
+        if isinstance(item, Item):
+            items.append(item)
+        else:
+            faults.append(item)
     if not items:
         raise DataError(_nothing_left(listing.name, faults))
     return MediaSource(listing.name, items, faults)
@@ -105,7 +108,7 @@ def _item(row: Row, info: MediaInfo | MediaError, seconds: float) -> Item | Faul
     if isinstance(info, MediaError):
         return Fault(id=row.id, reason=info.kind, detail=str(info))
     start, end = max(row.start, info.start), min(math.inf if row.end is None else row.end, info.end)
-    if info.still:  # is shown for as long as is asked
+    if math.isinf(info.end):  # a still, which is shown for as long as is asked
         start, end = 0.0, seconds
     if end - start < seconds - SLACK:
         part = "" if row.end is None and not row.start else f" from {row.start:g} s to {row.end or info.end:g} s"
