@@ -1,5 +1,6 @@
 """Processes that do one task at a time each, any of which may die or hang without harm to the others."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -108,10 +109,8 @@ class _Hand:
 
     def give(self, task: Any) -> None:
         self.heard = time.monotonic()
-        try:
+        with contextlib.suppress(OSError):  # it died idle: `result` finds out
             self.pipe.send(task)
-        except OSError:  # it died idle: `result` finds out
-            pass
 
     def result(self, patience: float) -> tuple[Any] | None:
         """What came of the task, in a tuple; None while it is at work."""

@@ -1,5 +1,6 @@
 """Where a medium is cut into records, and which captions go with each. Times are seconds on the medium's clock."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ def windows(start: float, end: float, seconds: float) -> list[Span]:
     lost, and what is shorter than a window and a half is one window."""
     count = max(1, math.ceil((end - start) / seconds - 0.5))
     edges = [start + index * seconds for index in range(count)] + [end]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def narrations(captions: Sequence[Caption], start: float, end: float, *, shortest: float, longest: float) -> list[Span]:

