@@ -2,6 +2,7 @@
 something is amiss."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -236,6 +237,8 @@ def test_howto100m_reads_the_captions_of_the_videos_there_are(copy, monkeypatch,
         ('["a list"]', r"byte 0: damaged or cut short"),
         ("", r"byte 0: damaged or cut short"),
         ('{"nVbIUDjzWY4": {"text": ["a"], "start": [], "end": []}}', r"byte 16: the captions of nVbIUDjzWY4 are malf"),
+        ('{"nVbIUDjzWY4": {"text": ["a"], "start": ["x"], "end": [1]}}', r"nVbIUDjzWY4 are malformed: TypeError"),
+        ('{"nVbIUDjzWY4": {"text": ["a"], "start": [0], "end": [NaN]}}', r"ValueError\('times that are not finite'\)"),
         ('{"nVbIUDjzWY4": {"text": ["a"]}}', r"the captions of nVbIUDjzWY4 are malformed: KeyError"),
         ('{"nVbIUDjzWY4": [1]}', r"the captions of nVbIUDjzWY4 are malformed: TypeError"),
     ],
@@ -557,13 +560,23 @@ def test_annotations_that_are_not_utf8_are_an_error(copy):
         listing("esc50", folder)
 
 
-def test_annotations_cannot_name_files_outside_and_links_do_not_go_round(copy, tmp_path_factory):
+def test_annotations_cannot_name_files_outside_and_links_do_not_go_round(copy, tmp_path_factory, monkeypatch):
     outside = tmp_path_factory.mktemp("outside") / "secret.wav"
     outside.write_text("not theirs")
     relative = "../" * 12 + str(outside.relative_to("/"))
     table = f"filename,fold,category\n{relative},1,dog\n{outside},1,dog\nin.wav,1,dog\n"
     folder = copy(table={"meta/esc50.csv": table}, media=media("audio/in.wav", "audio/.secret.wav"))
-    (folder / "audio/round").symlink_to(folder, target_is_directory=True)
+    for name in ("round", "and_round"):  # followed, they would be 2^40 folders
+        (folder / "audio" / name).symlink_to(folder, target_is_directory=True)
+    walk, seen = os.walk, []
+
+    def counted(*args, **kwargs):
+        for entry in walk(*args, **kwargs):
+            seen.append(entry)
+            assert len(seen) < 10
+            yield entry
+
+    monkeypatch.setattr(os, "walk", counted)
     found = listing("esc50", folder)
     assert names(found, folder) == {"in": "audio/in.wav"}
     assert [fault.id for fault in found.faults] == ["secret"]

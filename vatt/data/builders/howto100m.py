@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 
 from vatt.data.builders.shared import Catalogue, check_split, find, read_csv
@@ -86,10 +87,14 @@ def _read(path: str, offset: int, size: int) -> tuple[Caption, ...]:
 
 
 def _captions(entry: dict[str, list]) -> tuple[Caption, ...]:
-    """Those that have words, in the order of the file. Raises ValueError, KeyError or TypeError if malformed."""
+    """Those that have words, in the order of the file."""
     timed = zip(entry["start"], entry["end"], entry["text"], strict=True)
-    spoken = ((start, end, text) for start, end, text in timed if isinstance(text, str) and text.strip())
+    spoken = (line for line in timed if _is_spoken(line[2]))
     return tuple(Caption(float(start), float(end), " ".join(text.split())) for start, end, text in spoken)
+
+
+def _is_spoken(text: object) -> bool:
+    return isinstance(text, str) and text != "" and not text.isspace()
 
 
 def _scan(path: Path, wanted: Collection[str]) -> dict[str, Narration]:
@@ -129,6 +134,13 @@ def _scan(path: Path, wanted: Collection[str]) -> dict[str, Narration]:
 
 def _narration(path: Path, offset: int, piece: bytes, video: str) -> Narration:
     try:
-        return Narration(str(path.absolute()), offset, len(piece), len(_captions(json.loads(piece))))
+        entry = json.loads(piece)
+        start, end, text = (entry[key] for key in ("start", "end", "text"))
+        if not len(start) == len(end) == len(text):
+            raise ValueError(f"{len(text)} texts, {len(start)} starts and {len(end)} ends")
+        if not isfinite(sum(start) + sum(end)):  # that they are numbers, and quickly: there are hundreds of millions
+            raise ValueError("times that are not finite")
+        count = sum(_is_spoken(words) for words in text)
+        return Narration(str(path.absolute()), offset, len(piece), count)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}, byte {offset}: the captions of {video} are malformed: {error!r}") from error
