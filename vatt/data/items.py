@@ -77,7 +77,7 @@ class Decoded:
 Medium = str | Slice | Encoded | Decoded  # str: the path of a file
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One line of a manifest.
 
@@ -114,7 +114,7 @@ class Listing:
     ignored: Counter = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """Media that has been opened. Clips can be cut between `start` and `end` (seconds), while all its streams run.
 
