@@ -4,8 +4,10 @@ something is amiss."""
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import scipy.io
@@ -16,6 +18,7 @@ from vatt.data.builders import howto100m
 from vatt.data.captions import Caption, nearest
 from vatt.data.faults import FAULTS
 from vatt.data.items import Listing
+from vatt.data.sources import open_source
 from vatt.errors import DataError
 
 INF = float("inf")
@@ -228,6 +231,11 @@ def test_howto100m_reads_the_captions_of_the_videos_there_are(copy, monkeypatch,
     assert (len(silent.captions), silent.labels) == (0, ("Food and Entertaining",))
     assert pickle.loads(pickle.dumps(spoken)) == spoken
     assert len(pickle.dumps(spoken.captions)) < 400  # where they lie, not what they say
+    assert str(folder) not in repr(spoken.captions)  # a copy elsewhere is the same source
+    howto100m._read.cache_clear()
+    (folder / "raw_caption.json").write_text(json.dumps(SPOKEN).replace("two", "six"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"raw_caption\.json: was changed while it was in use"):
+        list(spoken.captions)
 
 
 @pytest.mark.parametrize(
@@ -503,6 +511,51 @@ def test_imagenet_with_validation_pictures_in_folders_of_classes(copy):
     assert labels(listing("imagenet", folder, "val")) == {"n01440764/ILSVRC2012_val_00000293": ("n01440764",)}
     with pytest.raises(DataError, match=r"no ILSVRC/Data/CLS-LOC/train and no train there"):
         listing("imagenet", folder)
+
+
+# As sources
+
+
+def test_sounds_and_steps_of_videos_become_items(copy, demo_media):
+    table = "filename,fold,target,category\n1-1-A-0.wav,1,0,dog\n1-2-A-0.wav,1,0,dog\n"
+    steps = json.dumps(COOK).replace("[90, 102]", "[0.2, 1.4]")  # the other step lies beyond the end of the video
+    folder = copy(
+        tables={
+            "meta/esc50.csv": table,
+            "annotations/youcookii_annotations_trainval.json": steps,
+            "label_foodtype.csv": "113,grilled cheese\n",
+        }
+    )
+    (folder / "audio").mkdir()
+    with av.open(str(folder / "audio/1-1-A-0.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=44100, layout="mono")
+        sound = av.AudioFrame.from_ndarray(np.full((1, 5 * 44100), 99, np.int16), format="s16", layout="mono")
+        sound.sample_rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode(None)])
+    (folder / "raw_videos/training/113").mkdir(parents=True)
+    shutil.copy(demo_media / "train/clip_00000.mp4", folder / "raw_videos/training/113/GLd3aX16zBg.mp4")
+
+    sounds = open_source(f"esc50:{folder}@fold1", seconds=1.0, workers=1)
+    assert [(item.id, item.end, item.has_video, item.labels) for item in sounds] == [("1-1-A-0", 5.0, False, ("dog",))]
+    assert [(fault.id, fault.reason) for fault in sounds.faults] == [("1-2-A-0", "missing")]
+    cooking = open_source(f"youcook2:{folder}", seconds=1.0, workers=1)
+    assert [(item.id, item.start, item.end) for item in cooking] == [("GLd3aX16zBg_0", 0.2, 1.4)]
+    assert cooking[0].captions == (Caption(0.2, 1.4, "spread margarine on two slices of white bread"),)
+    assert [(fault.id, fault.reason) for fault in cooking.faults] == [("GLd3aX16zBg_1", "too_short")]
+    assert "spread" in cooking.word_counts()
+
+
+def test_narrations_stay_where_they_are_in_a_source(copy, demo_media):
+    folder = copy(tables={"HowTo100M_v1.csv": HOWTO, "raw_caption.json": json.dumps(SPOKEN)})
+    shutil.copy(demo_media / "train/clip_00000.mp4", folder / "nVbIUDjzWY4.mp4")
+    source = open_source(f"howto100m:{folder}", seconds=1.0, workers=1)
+    assert isinstance(source[0].captions, howto100m.Narration)
+    assert source.word_counts() == {"größer": 1, "你": 1, "two": 1, "lines": 1}
+    moved = folder.with_name("moved")
+    folder.rename(moved)
+    assert open_source(f"howto100m:{moved}", seconds=1.0, workers=1).fingerprint() == source.fingerprint()
+    (moved / "raw_caption.json").write_text(json.dumps(SPOKEN).replace("two", "six"), encoding="utf-8")
+    assert open_source(f"howto100m:{moved}", seconds=1.0, workers=1).fingerprint() != source.fingerprint()
 
 
 # What goes wrong
