@@ -210,32 +210,33 @@ class _Cut:
     def show(self, picture: "_Picture") -> None:
         """Adds a frame."""
         if self.container is None:
-            self._open(picture.shape, picture.colour)
+            self.container = self._open(picture.shape, picture.colour)
         frame = picture.frame()
         frame.pts, frame.time_base = self.kept, 1 / self.form.rate
         self.container.mux(self.video.encode(frame))
         self.kept += 1
 
-    def _open(self, shape: tuple[int, int] | None, colour: int) -> None:
+    def _open(self, shape: tuple[int, int] | None, colour: int) -> Any:
         # bitexact: no version of FFmpeg, no date.
-        self.container = av.open(self.file, "w", format="mp4", options={"fflags": "+bitexact"})
+        container: Any = av.open(self.file, "w", format="mp4", options={"fflags": "+bitexact"})
         if shape is not None:
-            self.video = self.container.add_stream("libx264", self.form.rate, options=H264)
+            self.video = container.add_stream("libx264", self.form.rate, options=H264)
             self.video.width, self.video.height = shape
             self.video.pix_fmt = "yuv420p"
             context = self.video.codec_context
             context.color_range = ColorRange.MPEG
             context.colorspace = context.color_primaries = context.color_trc = PRIMARIES[colour]
         if self.has_audio:
-            self.audio = self.container.add_stream("aac", self.form.sample_rate, options=AAC)
+            self.audio = container.add_stream("aac", self.form.sample_rate, options=AAC)
             self.audio.layout = "mono"
             self.audio.bit_rate = BIT_RATE
+        return container
 
     def result(self) -> bytes | MediaError:
         if self.error is not None:
             return self.error
         if self.container is None:
-            self._open(None, BT601)
+            self.container = self._open(None, BT601)
         if self.frames:
             self.container.mux(self.video.encode(None))
         if self.sound is not None:
@@ -301,8 +302,9 @@ class _Pictures:
 
     def __init__(self, file: Opened, cuts: list[_Cut], form: Form, entry: float | None):
         self.name, self.cuts, self.form, self.entry = file.name, cuts, form, entry
-        self.context = file.video.codec_context
-        self.base, self.origin, self.pixel = float(file.video.time_base), file.origin, aspect(file.video)
+        stream: Any = file.video
+        self.context = stream.codec_context
+        self.base, self.origin, self.pixel = float(stream.time_base), file.origin, aspect(stream)
         self.reformatter = VideoReformatter()
         self.shown: _Picture | None = None  # the frame on show, until the next one comes
         self.since = 0.0
@@ -377,8 +379,9 @@ class _Sounds:
 
     def __init__(self, file: Opened, cuts: list[_Cut], form: Form, entry: float | None):
         self.cuts, self.form, self.entry = cuts, form, entry
-        self.context = file.audio.codec_context
-        self.base, self.origin = float(file.audio.time_base), file.origin
+        stream: Any = file.audio
+        self.context = stream.codec_context
+        self.base, self.origin = float(stream.time_base), file.origin
         self.rate = 0
         self.first = np.inf
         self.since = np.inf  # where the next frame should begin
