@@ -48,7 +48,8 @@ def make_unit(unit: Unit, path: Path, config: PrepareConfig, alive: Callable[[],
     with _whole(path) as file:
         try:
             planned = _plan_rows(unit, config)
-        except MediaError as error:
+        except Exception as error:
+            error = _media_error(unit, error)
             faults = [Fault(id=row.id, reason=error.kind, detail=error.reason) for row in unit.rows]
             _close(file, Staged([], {}, faults))
             return
@@ -156,8 +157,8 @@ def _encoded(unit: Unit, wanted: Sequence[_Planned], config: PrepareConfig, aliv
     if stills:
         try:
             yield stills, encode_still(medium, config.form)
-        except MediaError as error:
-            yield stills, error
+        except Exception as error:
+            yield stills, _media_error(unit, error)
     sharing: dict[Part, list[int]] = {}
     for number, plan in enumerate(wanted):
         if plan.part is not None:
@@ -170,9 +171,17 @@ def _encoded(unit: Unit, wanted: Sequence[_Planned], config: PrepareConfig, aliv
     try:
         for part, result in transcode(medium, parts, form=config.form, alive=alive, **streams):
             yield left.pop(part), result
-    except MediaError as error:
+    except Exception as error:
         for numbers in left.values():
-            yield numbers, error
+            yield numbers, _media_error(unit, error)
+
+
+def _media_error(unit: Unit, error: Exception) -> MediaError:
+    """Whatever a medium leads its readers to is that medium's own fault, and must not stop the others."""
+    if isinstance(error, MediaError):
+        return error
+    kind = "too_large" if isinstance(error, MemoryError) else "unreadable"
+    return MediaError(unit.rows[0].media, f"{type(error).__name__}: {error}", kind)
 
 
 def read_staged(path: Path) -> Staged | None:
