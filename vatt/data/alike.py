@@ -19,15 +19,19 @@ PICTURES, SIDE = 8, 12  # pictures a signature, and their height and width
 TIMES, BANDS = 64, 8  # instants and bands of the loudness
 LOWEST, HIGHEST = 100.0, 3800.0  # Hz; what survives any codec
 BLOCK = 0.032  # seconds of sound a measure of loudness
-FLOOR = -80.0  # dB; below is silence
+FLOOR = -100.0  # dB; below is silence
+RANGE = 40.0  # dB; what is so much fainter than the loudest is not compared
+SMOOTH = 0.25  # seconds over which loudness is averaged, if the instants lie closer
 
-# Two copies of one video differ by less, two videos by more; tests/test_check.py measures both sides.
+# Copies lie within, other videos beyond; tests/test_alike.py measures both on media that look much alike.
 PLAIN = 6.0  # a picture whose levels (0-255) spread less tells nothing
-STILL = 1.5  # levels; less motion tells nothing
-STEADY = 3.0  # dB; sound that varies less tells nothing
-SAME_PICTURE, SAME_MOTION, SAME_SOUND, SAME_STILL = 0.985, 0.9, 0.93, 0.998  # cosines
-SAME_LEVEL = 12.0  # levels between copies, root mean square
-SAME_SPECTRUM = 4.0  # dB between the mean spectra of copies, root mean square
+MOVES = 1.5  # levels; less motion tells nothing
+VARIES = 3.0  # dB; sound that varies less tells nothing
+SAME_LEVEL = 10.0  # levels between copies, root mean square
+LIKE_PICTURE, LIKE_MOTION = 0.94, 0.8  # cosines of pictures, and of their course: enough if the sound agrees
+SAME_PICTURE, SAME_MOTION, SAME_STILL = 0.97, 0.9, 0.998  # enough if there is no other witness
+SAME_SOUND, OTHER_SOUND = 0.97, 0.7  # cosines of the course of loudness: from here on, and up to here
+SAME_TONE, OTHER_TONE = 2.0, 8.0  # dB between the mean spectra, root mean square: up to here, and from here on
 CANDIDATE = 0.08  # how far below these a projected cosine may lie
 PROJECTED = 96  # width of the vectors that are compared all with all
 
@@ -35,15 +39,17 @@ PROJECTED = 96  # width of the vectors that are compared all with all
 class Pictures:
     """Gathers coarse pictures of a video, spread evenly over a length that is known only at its end."""
 
-    LIMIT = 96
+    LIMIT = 128
 
     def __init__(self):
         self.times: list[float] = []
-        self.pictures: list[np.ndarray] = []  # [H W 3], 128 wide or high
-        self.stride, self.next = 0.1, -np.inf
+        self.pictures: list[np.ndarray] = []  # [H W 3], the longer side 128
+        self.stride, self.next, self.end = 0.04, -np.inf, 0.0
         self.reformatter = VideoReformatter()
 
     def add(self, time: float, frame: VideoFrame) -> None:
+        """The frame shown from `time` on."""
+        self.end = time + float((frame.duration or 0) * (frame.time_base or 0))
         if time < self.next:
             return
         self.times.append(time)
@@ -60,17 +66,27 @@ class Pictures:
         ).to_ndarray()
         return np.rot90(picture, frame.rotation // 90) if frame.rotation else picture
 
-    def spread(self) -> list[np.ndarray]:
-        """PICTURES of them [H W 3], at the middles of equal parts of the length."""
-        times = np.array(self.times)
-        wanted = times[0] + (times[-1] - times[0]) * (np.arange(PICTURES) + 0.5) / PICTURES
-        return [self.pictures[abs(times - instant).argmin()] for instant in wanted]
+    def signature(self) -> np.ndarray:
+        """[PICTURES SIDE SIDE 3] uint8: the mean picture of each equal part of the length, whatever the frame rate."""
+        boxes = [Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BOX) for p in self.pictures]
+        edges = np.append(self.times, max(self.end, self.times[-1] + 1e-3))
+        shown = np.stack([np.asarray(box, np.float32).ravel() for box in boxes]) * np.diff(edges)[:, None]
+        parts = _sums(shown, edges, np.linspace(edges[0], edges[-1], PICTURES + 1))
+        means = parts * PICTURES / (edges[-1] - edges[0])
+        return np.rint(np.clip(means, 0, 255)).astype(np.uint8).reshape(PICTURES, SIDE, SIDE, 3)
+
+    def clearest(self) -> np.ndarray:
+        """The picture with most contrast [H W 3]."""
+        return max(self.pictures, key=lambda picture: float(picture.std()))
 
 
-def picture_signature(pictures: list[np.ndarray]) -> np.ndarray:
-    """[PICTURES SIDE SIDE 3] uint8."""
-    boxes = [Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BOX) for p in pictures]
-    return np.stack([np.asarray(box) for box in boxes])
+def _sums(amounts: np.ndarray, edges: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """What of `amounts` [N D], each spread between two `edges` [N + 1], lies between the instants `at` [M + 1]. [M D]"""
+    total = np.concatenate([np.zeros((1, amounts.shape[1])), np.cumsum(amounts, axis=0)])
+    place = np.interp(at, edges, np.arange(len(edges)))
+    whole = np.minimum(place.astype(int), len(amounts) - 1)
+    upto = total[whole] + (place - whole)[:, None] * amounts[whole]
+    return np.diff(upto, axis=0)
 
 
 class Loudness:
@@ -112,11 +128,14 @@ class Loudness:
         """[TIMES BANDS] uint8, in half decibels above FLOOR; None for less than half a second."""
         if self.kept * self.joined * BLOCK < 0.5:
             return None
-        at = np.linspace(0, self.kept, TIMES + 1)
-        total = np.vstack([np.zeros(BANDS), np.cumsum(self.energies[: self.kept], axis=0)])
-        sums = np.stack([np.interp(at, np.arange(self.kept + 1), column) for column in total.T], 1)
-        energy = np.maximum(np.diff(sums, axis=0) / (self.kept / TIMES), 1e-12)
-        return np.clip(2 * (10 * np.log10(energy) - FLOOR), 0, 255).astype(np.uint8)
+        part = self.kept / TIMES
+        energy = _sums(self.energies[: self.kept], np.arange(self.kept + 1.0), np.linspace(0, self.kept, TIMES + 1)) / part
+        width = int(SMOOTH / (part * self.joined * BLOCK)) // 2 * 2 + 1  # codecs delay sound by some 50 ms
+        padded = np.pad(energy, ((width // 2, width // 2), (0, 0)), "edge")
+        energy = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).mean(-1)
+        level = 10 * np.log10(np.maximum(energy, 1e-12))
+        level = np.maximum(level, level.max() - RANGE)  # what is faint, codecs leave out
+        return np.clip(2 * (level - FLOOR), 0, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +160,14 @@ def alike(signatures: list[Signature | None]) -> Iterator[tuple[int, int]]:
         return
     seconds = np.array([s.seconds for s in chosen])
     looks = _vectors([s.video for s in chosen], PLAIN)
-    sounds = _vectors([s.audio for s in chosen], 2 * STEADY)
+    sounds = _vectors([s.audio for s in chosen], 2 * VARIES)
     group = list(range(len(chosen)))
     for low in range(0, len(chosen), 256):
         high = min(low + 256, len(chosen))
         last = np.searchsorted(seconds, seconds[high - 1] + _slack(seconds[high - 1]), "right")
         for first in range(low, last, 8192):
             rows, columns = slice(low, high), slice(first, min(first + 8192, last))
-            near = _near(looks, rows, columns, SAME_PICTURE) & _near(sounds, rows, columns, SAME_SOUND)
+            near = _near(looks, rows, columns, LIKE_PICTURE) & _near(sounds, rows, columns, OTHER_SOUND)
             near &= looks.tells[rows, None] & looks.tells[columns] | sounds.tells[rows, None] & sounds.tells[columns]
             for a, b in zip(*np.nonzero(near), strict=True):
                 a, b = int(a) + low, int(b) + first
@@ -214,25 +233,30 @@ def _same(a: Signature, b: Signature) -> bool:
     if abs(a.seconds - b.seconds) > _slack(max(a.seconds, b.seconds)) or (a.video is None) != (b.video is None):
         return False
     verdicts = {_same_video(a.video, b.video), _same_audio(a.audio, b.audio)}
-    return "same" in verdicts and "different" not in verdicts or verdicts == {"still", "unknown"}
+    if "different" in verdicts:
+        return False
+    return "same" in verdicts or verdicts == {"still", "unknown"}
 
 
 def _same_video(a: np.ndarray | None, b: np.ndarray | None) -> str:
-    """same, different, unknown; or still: the same picture, in which nothing moves."""
+    """same, different, like (not denied, as unknown), unknown; or still: the same picture, in which nothing moves."""
     if a is None or b is None:
         return "unknown"
     a, b = a.astype(np.float32), b.astype(np.float32)
     if np.sqrt(np.mean((a - b) ** 2)) > SAME_LEVEL:
         return "different"
-    if min(a.std(), b.std()) < PLAIN:
+    if max(a.std(), b.std()) < PLAIN:
         return "unknown"
     likeness = _cosine(a - a.mean(), b - b.mean())
-    if likeness < SAME_PICTURE:
+    if likeness < LIKE_PICTURE:
         return "different"
     moves_a, moves_b = a - a.mean(0), b - b.mean(0)
-    if max(moves_a.std(), moves_b.std()) < STILL:
-        return "still" if likeness >= SAME_STILL else "different"
-    return "same" if _cosine(moves_a, moves_b) >= SAME_MOTION else "different"
+    if max(moves_a.std(), moves_b.std()) < MOVES:
+        return "still" if likeness >= SAME_STILL else "unknown"
+    course = _cosine(moves_a, moves_b)
+    if course < LIKE_MOTION:
+        return "different"
+    return "same" if likeness >= SAME_PICTURE and course >= SAME_MOTION else "like"
 
 
 def _same_audio(a: np.ndarray | None, b: np.ndarray | None) -> str:
@@ -240,13 +264,13 @@ def _same_audio(a: np.ndarray | None, b: np.ndarray | None) -> str:
     if a is None or b is None:
         return "unknown"
     a, b = a.astype(np.float32) / 2, b.astype(np.float32) / 2
-    tone = a.mean(0) - b.mean(0)
+    tone = float((a.mean(0) - b.mean(0)).std())
     varies_a, varies_b = _centred(a), _centred(b)
-    if (tone - tone.mean()).std() > SAME_SPECTRUM:
+    varies = min(varies_a.std(), varies_b.std()) >= VARIES
+    likeness = _cosine(varies_a, varies_b)
+    if tone > OTHER_TONE or varies and likeness < OTHER_SOUND:
         return "different"
-    if min(varies_a.std(), varies_b.std()) < STEADY:
-        return "unknown" if max(varies_a.std(), varies_b.std()) < 2 * STEADY else "different"
-    return "same" if _cosine(varies_a, varies_b) >= SAME_SOUND else "different"
+    return "same" if varies and likeness >= SAME_SOUND and tone < SAME_TONE else "unknown"
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
-from vatt.data.alike import Loudness, Pictures, Signature, picture_signature
+from vatt.data.alike import Loudness, Pictures, Signature
 from vatt.data.items import VIDEO, Medium, Slice
 from vatt.data.media import MediaInfo, probe
 from vatt.data.resample import mono
@@ -230,9 +230,8 @@ def _conclude(exam: Exam, info: MediaInfo | None, picture: _Picture | None, soun
             faults.append(("damaged", f"the sound jumps from {', '.join(sound.gaps[:NAMED])}{more}"))
     video = None
     if picture and picture.frames:
-        pictures = picture.pictures.spread()
-        video = picture_signature(pictures)
-        exam.thumbnail = _jpeg(max(pictures, key=lambda p: float(p.std())))
+        video = picture.pictures.signature()
+        exam.thumbnail = _jpeg(picture.pictures.clearest())
     silent = sound is None or not sound.frames or sound.peak < SILENCE
     audio = None if silent or sound is None else sound.loudness.signature()
     seconds = max(picture.last if picture else 0.0, (sound.next or 0.0) - sound.origin if sound else 0.0)
