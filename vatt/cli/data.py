@@ -60,7 +60,44 @@ def add_vocab(commands) -> None:
 
 
 def add_list(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "list",
+        "the published data sets, and how they are laid out",
+        "Lists the published data sets that are read as NAME:FOLDER@SPLIT from your own copy; with NAME, says all that "
+        "is known of one: source, licence, size, splits, layout, and how to get it.",
+        ["vatt data list", "vatt data list kinetics400", "vatt data check kinetics400:~/k400@val"],
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a data set")
+
+    def show(options) -> int:
+        import inspect
+        import re
+
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        from vatt.cli import make_console
+        from vatt.data import builders
+
+        if options.name:
+            print(inspect.getdoc(builders.load(options.name)))
+            return 0
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in ("name", "what", "size", "splits", "licence"):
+            table.add_column(column, no_wrap=column == "name")
+        for names, module in builders.modules():
+            facts = builders.facts(module)
+            splits = ", ".join(module.SPLITS).replace(module.DEFAULT_SPLIT, f"[bold]{module.DEFAULT_SPLIT}[/]", 1)
+            what, size, licence = (escape(facts[field]) for field in ("what", "size", "licence"))
+            brief = what.partition(": ")[2], size.partition(". ")[0], re.split(r"[;(]", licence)[0]
+            table.add_row("\n".join(names), *brief[:2], splits, brief[2])
+        make_console().print(table)
+        print("A source is NAME:FOLDER@SPLIT (in bold: the split if none is named). More: vatt data list NAME")
+        return 0
+
+    parser.set_defaults(run=show)
 
 
 def add_demo(commands) -> None:

@@ -21,6 +21,8 @@ FAULTS: dict[str, Kind] = {
     "too_short": Kind("shorter than one clip", "remove it, or shorten the clip (clip.frames, clip.samples)", True),
     "too_large": Kind("picture or length beyond what is sane", "remove it, or re-encode it", True),
     "duplicate_id": Kind("two files under one id", "rename one of them", True),
+    "bad_row": Kind("a line of the manifest that cannot be used", "correct the line named", True),
+    "bad_name": Kind("its name is not UTF-8", "rename it, for instance with convmv", True),
     "outside": Kind("its path leaves the folder of its manifest or archive", "correct the path", True),
     "undecodable": Kind("a clip of it could not be decoded; another was taken", "run vatt data check", True),
     # A file that gives clips, but perhaps not what was meant
@@ -34,6 +36,7 @@ FAULTS: dict[str, Kind] = {
     "late_start": Kind("sound or picture begins late", "nothing: clips lie where both run", False),
     "no_captions": Kind("no captions", "nothing, if that is meant; a mask keeps it out of text", False),
     "bad_captions": Kind("the caption file cannot be read", "repair it: see the line named", False),
+    "bad_label": Kind("the label cannot be read", "repair it", False),
     "caption_times": Kind(
         "captions outside the file, or running backwards", "check that captions and file match", False
     ),

@@ -10,7 +10,7 @@ Times are seconds from the start of the file; a file's start is where its contai
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -77,7 +77,7 @@ class Decoded:
 Medium = str | Slice | Encoded | Decoded  # str: the path of a file
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One line of a manifest.
 
@@ -90,7 +90,7 @@ class Row:
     media: str | Slice
     start: float = 0.0
     end: float | None = None
-    captions: tuple[Caption, ...] = ()
+    captions: Sequence[Caption] = ()
     labels: tuple[str, ...] = ()
     split: str = ""
 
@@ -114,7 +114,7 @@ class Listing:
     ignored: Counter = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """Media that has been opened. Clips can be cut between `start` and `end` (seconds), while all its streams run.
 
@@ -128,7 +128,7 @@ class Item:
     has_video: bool = True
     has_audio: bool = True
     still: bool = False
-    captions: tuple[Caption, ...] = ()
+    captions: Sequence[Caption] = ()
     labels: tuple[str, ...] = ()
 
     def room(self, seconds: float) -> tuple[float, float]:

@@ -1,133 +1,237 @@
-"""The list of clips to train or evaluate on: media files in a folder, with the captions beside them."""
+"""Manifests: CSV, TSV, JSON Lines or Parquet with a row for each part of a media file.
 
+    path            the file: relative to the manifest's folder, or to another named with ?root=FOLDER; or absolute
+    id              a name of its own; without it the path, with the times behind if there are any
+    start, end      the part meant (seconds, or 00:01:02.5); without them all of it
+    caption...      captions, caption_1, caption_en ...: a text that holds throughout, a list of texts, or a list of
+                    {text, start, end}, timed on the file's own clock; any number of such columns
+    label, labels   a label, or a list of them
+    split           which split the row belongs to; `MANIFEST@train` takes its rows alone
+
+In CSV and TSV a list is written as JSON. Lines without an id that name the same part of the same file are one row with
+the captions of all. Without caption columns the captions lie beside the files, as in a folder.
+
+An absolute path is taken as it is: whoever writes a manifest may name any file. A relative one must stay in its folder,
+also through links, so that a manifest that comes with a download reaches nothing else.
+"""
+
+import ast
+import functools
+import json
+import math
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from dataclasses import replace
+from typing import Any
 
-from vatt.data.captions import Caption, read_srt
-from vatt.data.demo import make_demo
-from vatt.data.media import probe
-from vatt.errors import DataError, MediaError
+from vatt.data.captions import Beside, Caption, read_captions
+from vatt.data.captions.document import entries, number
+from vatt.data.captions.subrip import INSTANT, seconds
+from vatt.data.items import Fault, Listing, Progress, Row
+from vatt.data.tables import SUFFIXES, records
+from vatt.errors import DataError
 
-EXTENSIONS = ("mp4", "mkv", "webm", "avi", "mov", "m4v")
-NAMED = 5  # how many of the files at fault an error names
+__all__ = ["SUFFIXES", "list_manifest"]
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One media file. `id` is its path within its source, with forward slashes.
-
-    Clips can be cut between `start` and `duration` (seconds from the start of the file).
-    """
-
-    id: str
-    path: str
-    duration: float
-    has_audio: bool
-    captions: tuple[Caption, ...]
-    start: float = 0.0
-
-    def room(self, seconds: float) -> tuple[float, float]:
-        """The first and the last instant at which a clip of so many seconds can begin."""
-        return self.start, max(self.start, self.duration - seconds)
+CAPTIONS = re.compile(r"captions?([ _-]?\w+)?")
+LISTED = re.compile(r"""\s*\[\s*(["'{]|\])""")  # a list that somebody wrote into a cell; not "[music]"
+CLOCK = re.compile(INSTANT, re.ASCII)
 
 
-def absolute(source: str) -> str:
-    """The same source, whatever the working directory; "" stays."""
-    kind, place = _parts(source)
-    return f"{kind}{Path(place).expanduser().absolute()}" if source else ""
-
-
-def _parts(source: str) -> tuple[str, str]:
-    """("demo:", DIR/train) of demo media, else ("", the folder): its own name may hold a colon."""
-    return ("demo:", source.removeprefix("demo:")) if source.startswith("demo:") else ("", source)
-
-
-def load_source(source: str, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
-    """The items of a source: a folder, or `demo:DIR/train` or `demo:DIR/heldout`: DIR is filled first.
-
-    Args and errors are those of `scan` and, for demo media, of `make_demo`.
-    """
-    kind, place = _parts(source)
-    if not kind:
-        return scan(source, seconds=seconds, threads=threads, progress=progress)
-    folder = Path(place)
-    if folder.name not in ("train", "heldout"):
-        raise DataError(f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train")
-    make_demo(folder.parent, progress=progress)
-    return scan(folder, seconds=seconds, threads=threads, progress=progress)
-
-
-def scan(folder: str | Path, *, seconds: float, threads: int = 0, progress: Progress | None = None) -> list[Item]:
-    """Finds the media files of a folder and of its subfolders, and their captions (`x.srt` beside `x.mp4`).
+def list_manifest(
+    path: str, *, root: str = "", split: str = "", language: str = "", progress: Progress | None = None
+) -> Listing:
+    """The rows of a manifest, in its order. A line that cannot be used is a fault that names it.
 
     Args:
-      folder: where to look.
-      seconds: how long a clip is; every file must last as long.
-      threads: how many files are read at once (0: one a core).
-      progress: called with (files done, files in all).
-
-    Returns:
-      The items, sorted by id.
+      path: of the manifest; its suffix tells the format.
+      root: what relative paths are relative to; "" for the manifest's folder.
+      split: take only rows of this split; "" takes all.
+      language: of the captions beside files; see `vatt.data.captions.beside`.
+      progress: called once, at the end.
 
     Raises:
-      DataError: no such folder, no media in it, malformed captions, or media that cannot be used: all such
-        files are counted, and the first of them named.
+      DataError: the manifest cannot be read, or has no column `path`, or no row of the split.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    paths = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.suffix.lower().lstrip(".") in EXTENSIONS and not path.name.startswith(".") and path.is_file()
-    }
-    if not paths:
-        raise DataError(f"{folder}: no media files found ({', '.join(EXTENSIONS)})")
-    items, faults = [], []
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        futures = [pool.submit(_item, name, paths[name]) for name in sorted(paths)]
-        for done, _ in enumerate(as_completed(futures), 1):
-            if progress:
-                progress(done, len(futures))
-        for future in futures:
+    folder = os.path.abspath(os.path.expanduser(root) if root else os.path.dirname(path) or ".")
+    reader = _Reader(folder, language)
+    rows: list[Row] = []
+    without_id: dict[str, int] = {}  # where in `rows` they are: lines of one part of one file are merged
+    said: dict[int, list[Caption]] = {}
+    faults: list[Fault] = []
+    splits: set[str] = set()
+    columns: dict[str, None] = {}
+    for where, record in records(path):
+        try:
+            if isinstance(record, str):
+                raise BadRowError(record)
+            columns.update(dict.fromkeys(record))
+            row, own = reader.row(record)
+        except BadRowError as bad:
+            name = (isinstance(record, dict) and (record.get("id") or record.get("path"))) or where
+            faults.append(Fault(id=str(name)[:200], reason=bad.reason, detail=f"{path}, {where}: {bad}"))
+            continue
+        splits.add(row.split)
+        if split and row.split != split:
+            continue
+        at = without_id.setdefault(row.id, len(rows)) if not own else len(rows)
+        if at < len(rows) and (rows[at].labels, rows[at].split) == (row.labels, row.split):
+            said.setdefault(at, list(rows[at].captions)).extend(row.captions)
+        else:
+            rows.append(row)
+    for at, captions in said.items():
+        rows[at] = replace(rows[at], captions=tuple(captions))
+    if columns and "path" not in columns:
+        raise DataError(f"{path}: no column 'path'; it has {', '.join(map(repr, columns))}")
+    if split and split not in splits:
+        known = ", ".join(sorted(splits - {""})) or "no column 'split'"
+        raise DataError(f"{path}: no rows of split {split!r}; it has {known}")
+    if not any(CAPTIONS.fullmatch(column or "") for column in columns):
+        rows = [reader.with_captions_beside(row, faults) for row in rows]
+    if progress:
+        progress(1, 1)
+    return Listing(name=path, rows=rows, faults=faults)
+
+
+class BadRowError(Exception):
+    """Why a record gives no row, and under which name it is counted."""
+
+    def __init__(self, text: str, reason: str = "bad_row"):
+        super().__init__(text)
+        self.reason = reason
+
+
+class _Reader:
+    """Makes rows of records whose paths are relative to `folder`."""
+
+    def __init__(self, folder: str, language: str):
+        self.folder = folder
+        self.real = os.path.realpath(folder)
+        self.language = language
+        self.captions: dict[str, tuple[Caption, ...]] = {}
+        self.beside = functools.cache(self._beside)
+        self.real_folder = functools.lru_cache(1 << 16)(os.path.realpath)
+
+    def row(self, record: dict[str, Any]) -> tuple[Row, bool]:
+        """The row, and whether its id is its own. Raises BadRowError."""
+        if None in record:
+            raise BadRowError("more fields than there are columns; a text with commas must be quoted")
+        written = record.get("path")
+        if not isinstance(written, str) or not written.strip() or "\0" in written:
+            raise BadRowError(f"no path: {_shown(written)}")
+        media = self._path(written.strip())
+        start, end = self._instant(record, "start"), self._instant(record, "end")
+        if end is not None and end <= (start or 0.0):
+            raise BadRowError(f"ends ({end:g} s) before it starts ({start or 0.0:g} s)")
+        captions = tuple(
+            caption for key, value in record.items() if CAPTIONS.fullmatch(key) for caption in self._said(key, value)
+        )
+        labels = tuple(_label(x) for key in ("label", "labels") for x in _list(_cell(record.get(key))))
+        id, split = record.get("id"), record.get("split")
+        own = not _absent(id)
+        name = _label(id) if own else written.strip().replace(os.sep, "/")
+        if not own and (start is not None or end is not None):
+            name += f"#{start or 0.0:.10g}-" + ("" if end is None else f"{end:.10g}")
+        row = Row(
+            id=name,
+            media=media,
+            start=start or 0.0,
+            end=None if end == math.inf else end,
+            captions=captions,
+            labels=labels,
+            split="" if _absent(split) else _label(split),
+        )
+        try:
+            row.id.encode(), media.encode()
+        except UnicodeEncodeError as error:
+            raise BadRowError(f"{_shown(written)} is not Unicode", "bad_name") from error
+        return row, own
+
+    def with_captions_beside(self, row: Row, faults: list[Fault]) -> Row:
+        assert isinstance(row.media, str)
+        if row.media not in self.captions:
             try:
-                items.append(future.result())
-            except MediaError as error:
-                faults.append(str(error))
-    if faults:
-        raise DataError(
-            f"{folder}: {len(faults)} of {len(paths)} media files cannot be used; remove or repair them:\n"
-            + _listed(faults)
-        )
-    short = [
-        f"{item.path}: {item.duration - item.start:.2f} s" for item in items if item.duration - item.start < seconds
-    ]
-    if short:
-        raise DataError(
-            f"{folder}: {len(short)} of {len(items)} media files are shorter than a clip ({seconds:g} s); "
-            "remove them, or shorten the clip (clip.frames, clip.fps, clip.samples):\n" + _listed(short)
-        )
-    return items
+                found = read_captions(row.media, self.beside(os.path.dirname(row.media)))
+            except DataError as error:
+                found = ()
+                faults.append(Fault(id=row.id, reason="bad_captions", detail=str(error)))
+            self.captions[row.media] = found
+        return replace(row, captions=self.captions[row.media])
+
+    def _beside(self, folder: str) -> Beside:
+        try:
+            return Beside(os.listdir(folder), self.language)
+        except OSError:
+            return Beside(())  # the file is not there either, and that is said of it
+
+    def _path(self, written: str) -> str:
+        if os.path.isabs(written):
+            return written
+        path = os.path.normpath(os.path.join(self.folder, written))
+        try:
+            real = os.path.join(self.real_folder(os.path.dirname(path)), os.path.basename(path))
+            real = os.path.realpath(real) if os.path.islink(real) else real
+        except (OSError, ValueError) as error:
+            raise BadRowError(f"path {_shown(written)}: {error}") from error
+        if not _within(path, self.folder) or not _within(real, self.real):
+            raise BadRowError(f"path {_shown(written)} leaves {self.folder}; an absolute path may name any file", "outside")
+        return path
+
+    def _instant(self, record: dict, key: str) -> float | None:
+        value = record.get(key)
+        if _absent(value):
+            return None
+        clock = CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+        try:
+            found = seconds(*clock.groups()) if clock else number(value)
+        except (ValueError, OverflowError) as error:
+            raise BadRowError(f"{key}: {error}") from error
+        if math.isnan(found) or found < 0 or (key == "start" and math.isinf(found)):
+            raise BadRowError(f"{key}: {found:g} s is not a time in a file")
+        return found
+
+    def _said(self, key: str, value: Any) -> tuple[Caption, ...]:
+        value = _cell(value)
+        if _absent(value):
+            return ()
+        try:
+            return entries(value, key)
+        except DataError as error:
+            raise BadRowError(str(error)) from error
 
 
-def _item(name: str, path: Path) -> Item:
-    info = probe(path)
-    captions = path.with_suffix(".srt")
-    return Item(
-        id=name,
-        path=str(path),
-        duration=info.duration,
-        has_audio=info.has_audio,
-        start=info.start,
-        captions=read_srt(captions) if captions.exists() else (),
-    )
+def _cell(value: Any) -> Any:
+    """A list that was written into a cell, as JSON or as pandas writes it; else the value."""
+    if isinstance(value, str) and LISTED.match(value):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(value.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            if isinstance(found, list):
+                return found
+    return value
 
 
-def _listed(lines: Sequence[str]) -> str:
-    rest = len(lines) - NAMED
-    return "\n".join([f"  {line}" for line in lines[:NAMED]] + ([f"  and {rest} more"] if rest > 0 else []))
+def _list(value: Any) -> list:
+    return [] if _absent(value) else value if isinstance(value, list) else [value]
+
+
+def _label(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside an empty cell
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise BadRowError(f"expected a text or a number, found {_shown(value)}")
+    return str(value).strip()
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip()) or (value != value)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]

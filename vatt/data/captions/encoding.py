@@ -1,0 +1,41 @@
+"""Bytes to text. The encoding is never guessed: a wrong guess is a corpus of nonsense that nobody notices."""
+
+import codecs
+from pathlib import Path
+
+from vatt.errors import DataError
+
+LARGEST = 64 << 20  # bytes; a day of captions has some 5 MB, an .info.json with all comments seldom more than 50
+
+
+def read_bytes(path: str | Path, what: str = "captions") -> bytes:
+    """Raises DataError: the file cannot be read, or is too large to be captions."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the {what}: {error.strerror}") from error
+    if len(data) > LARGEST:
+        raise DataError(f"{path}: larger than {LARGEST >> 20} MiB, which {what} never are")
+    return data
+
+
+def to_text(data: bytes, where: str, what: str = "captions") -> str:
+    """Decodes UTF-8, with or without a byte order mark, or UTF-16 with one.
+
+    Raises DataError, naming the file and how to convert it, on anything else.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        at = "" if utf16 else f" (line {line})"
+        raise DataError(f"{where}: the {what} are not UTF-8{at}; {_remedy(where)}") from error
+    if "\0" in text:  # UTF-16 without its mark, UTF-32, or no text at all
+        raise DataError(f"{where}: the {what} are not text in UTF-8; {_remedy(where)}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _remedy(where: str) -> str:
+    return f"convert them, for instance: iconv -f WINDOWS-1252 -t UTF-8 '{where}' -o converted"
