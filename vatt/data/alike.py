@@ -50,10 +50,13 @@ class Pictures:
     def add(self, time: float, frame: VideoFrame) -> None:
         """The frame shown from `time` on."""
         self.end = time + float((frame.duration or 0) * (frame.time_base or 0))
-        if time < self.next:
-            return
+        if time >= self.next:
+            self.take(time, self._small(frame))
+
+    def take(self, time: float, picture: np.ndarray) -> None:
+        """A picture [H W 3] shown from `time` on."""
         self.times.append(time)
-        self.pictures.append(self._small(frame))
+        self.pictures.append(picture)
         if len(self.times) == self.LIMIT:  # twice as sparse from here on, and so far
             self.times, self.pictures, self.stride = self.times[::2], self.pictures[::2], 2 * self.stride
         self.next = self.times[-1] + self.stride

@@ -3,19 +3,22 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import av.error
 import numpy as np
-from av.stream import Disposition
 from PIL import Image
 
+from vatt.config import ClipConfig
 from vatt.data.alike import Loudness, Pictures, Signature
-from vatt.data.items import VIDEO, Medium, Slice
-from vatt.data.media import MediaInfo, probe
+from vatt.data.canvas import to_rgb
+from vatt.data.container import Opened, opened
+from vatt.data.crops import Box
+from vatt.data.items import VIDEO, Decoded, Encoded, Item, Medium, Slice
+from vatt.data.media import MediaInfo, decode_clip, probe
 from vatt.data.resample import mono
 from vatt.errors import MediaError
 
@@ -23,7 +26,6 @@ SILENCE = 1e-3  # of full scale (-60 dB); a track whose mix never exceeds it is 
 GAP = 0.05  # seconds by which sound may jump: no clip can be cut across more
 DIFFER = 0.25  # seconds between the ends of sound and picture that go unreported
 LATE = 0.05  # seconds after the start at which sound or picture may begin unreported
-DECODABLE = ("truncated", "too_short")  # what a probe may refuse, and yet there is something to see
 NAMED = 3
 
 
@@ -46,49 +48,66 @@ class Task:
     digest: bool = False
 
 
-def examine(task: Task, extend=lambda seconds: None) -> Exam:
+def examine(task: Task, extend: Callable[[float], None] = lambda seconds: None) -> Exam:
     """Probes a file and, unless quick, decodes it from beginning to end once, in bounded memory.
 
     Args:
       extend: called with how many seconds that may take (vatt.data.guarded).
     """
     exam, media = Exam(), task.media
-    name = media.name if isinstance(media, Slice) else str(media)
-    info: MediaInfo | None = None
+    name = media.name if isinstance(media, Slice | Encoded | Decoded) else str(media)
     try:
-        exam.facts["bytes"] = media.size if isinstance(media, Slice) else os.path.getsize(str(media))
-        if task.digest:
-            exam.facts["sha256"] = _digest(media)
+        if isinstance(media, str | Slice):
+            exam.facts["bytes"] = media.size if isinstance(media, Slice) else os.path.getsize(media)
+            if task.digest:
+                exam.facts["sha256"] = _digest(media)
         info = probe(media)
     except FileNotFoundError:
         exam.faults.append(("missing", ""))
-    except MediaError as error:
-        exam.faults.append((error.kind, error.reason))
+        return exam
     except OSError as error:
         exam.faults.append(("unreadable", error.strerror or str(error)))
+        return exam
+    except MediaError as error:
+        exam.faults.append((error.kind, error.reason))
+        if error.kind != "truncated":
+            return exam
+        info = None  # there may be something to see
     if info is not None:
         _tell(exam, info, name)
-    elif not any(kind in DECODABLE for kind, _ in exam.faults):
-        return exam
     try:
-        with av.open(_readable(media), metadata_errors="ignore") as container:
+        if isinstance(media, Decoded):
+            return exam
+        if info is not None and info.still:
             if not task.quick:
-                extend(60 + 2 * (container.duration or 0) / av.time_base)
-            _read(exam, container, info, quick=task.quick)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+                _look(exam, media, info)
+            return exam
+        with opened(media) as file:
+            _read(exam, file, known=info is not None, quick=task.quick, extend=extend)
+    except MediaError as error:
         if info is not None:
-            exam.faults.append(("unreadable", f"cannot be decoded ({error})"))
+            exam.faults.append((error.kind, error.reason))
     return exam
 
 
-def _readable(media: Medium) -> Any:
-    return io.BytesIO(media.read()) if isinstance(media, Slice) else str(media)
+def _look(exam: Exam, media: Medium, info: MediaInfo) -> None:
+    """Decodes a picture."""
+    item = Item(id="", media=media, end=np.inf, has_audio=False, still=True)
+    clip = ClipConfig(frames=1, size=128, samples=1)
+    drawn = decode_clip(item, 0.0, clip, crop=lambda width, height: Box(0, 0, height, width), canvas=128)
+    picture = to_rgb(drawn["video"], drawn["video_box"], int(drawn["video_colour"]), 128)[0]
+    pictures = Pictures()
+    pictures.take(0.0, picture)
+    exam.signature = Signature(seconds=0.0, video=pictures.signature(), audio=None)
+    scale = 128 / max(info.width, info.height)
+    shape = max(1, round(info.width * scale)), max(1, round(info.height * scale))
+    exam.thumbnail = _jpeg(np.asarray(Image.fromarray(picture).resize(shape)))
 
 
-def _digest(media: Medium) -> str:
+def _digest(media: str | Slice) -> str:
     if isinstance(media, Slice):
         return hashlib.sha256(media.read()).hexdigest()
-    with open(str(media), "rb") as file:
+    with open(media, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -126,39 +145,32 @@ def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
             exam.faults.append(("late_start", f"both run from {info.late_start:.2f} s on"))
 
 
-def _read(exam: Exam, container, info: MediaInfo | None, *, quick: bool) -> None:
-    """The pass over all packets."""
-    best = {kind: container.streams.best(kind) for kind in ("video", "audio")}
-    if best["video"] is not None and best["video"].disposition & Disposition.attached_pic:
-        best["video"] = None
-    if info is not None and info.still:
-        best["audio"] = None
-    for kind, stream in best.items():
-        if stream is not None:
-            exam.facts[f"{kind}_codec"] = stream.codec_context.name
+def _read(exam: Exam, file: Opened, *, known: bool, quick: bool, extend: Callable[[float], None]) -> None:
+    """The pass over all packets. known: what the probe knows is; else the file is cut short, as has been said."""
+    for stream in file.streams:
+        exam.facts[f"{stream.type}_codec"] = stream.codec_context.name
     if quick:
         return
-    origin = 0.0 if info is not None and info.still else (container.start_time or 0) / av.time_base
-    picture = _Picture(origin) if best["video"] is not None else None
-    sound = _Sound(origin) if best["audio"] is not None else None
-    sinks = {best["video"].index: picture} if picture else {}
-    sinks |= {best["audio"].index: sound} if sound else {}
-    streams = [stream for stream in best.values() if stream is not None]
-    for stream in streams:
-        stream.thread_type = "NONE"  # a process a core reads files already
-        stream.codec_context.thread_count = 1
-    for packet, frames in _decoded(exam, container, streams):
+    extend(60 + 2 * (file.container.duration or 0) / av.time_base)
+    picture = _Picture(file.origin) if file.video is not None else None
+    sound = _Sound(file.origin) if file.audio is not None else None
+    sinks = {}
+    if file.video is not None:
+        sinks[file.video.index] = picture
+    if file.audio is not None:
+        sinks[file.audio.index] = sound
+    for packet, frames in _decoded(exam, file):
         sink = sinks[packet.stream_index]
         if frames is None:
             sink.bad += 1
         for frame in frames or ():
             sink.add(frame)
-    _conclude(exam, info, picture, sound)
+    _conclude(exam, picture, sound, known=known)
 
 
-def _decoded(exam: Exam, container, streams: list) -> Iterator[tuple[Any, list | None]]:
+def _decoded(exam: Exam, file: Opened) -> Iterator[tuple[Any, list | None]]:
     """Packets with the frames they gave; None where one cannot be decoded. Damage to the file ends it."""
-    packets = container.demux(streams)
+    packets = file.container.demux(file.streams)
     while True:
         try:
             packet = next(packets, None)
@@ -207,13 +219,13 @@ class _Sound:
         self.next = None if begin is None else begin + frame.samples / frame.sample_rate
 
 
-def _conclude(exam: Exam, info: MediaInfo | None, picture: _Picture | None, sound: _Sound | None) -> None:
+def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None, *, known: bool) -> None:
     """Faults and the signature, from all that was decoded."""
     facts, faults = exam.facts, exam.faults
     for what, sink in (("picture", picture), ("sound", sound)):
         if sink is None:
             continue
-        if not sink.frames and info is not None:
+        if not sink.frames and known:
             faults.append(("unreadable", f"nothing of its {what} can be decoded"))
         elif sink.bad:
             faults.append(("damaged", f"{sink.bad} packets of its {what} cannot be decoded"))
