@@ -84,7 +84,7 @@ class Pictures:
 
 
 def _sums(amounts: np.ndarray, edges: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """What of `amounts` [N D], each spread between two `edges` [N + 1], lies between the instants `at` [M + 1]. [M D]"""
+    """[M D]: what of `amounts` [N D], each spread between two `edges` [N + 1], lies between instants `at` [M + 1]."""
     total = np.concatenate([np.zeros((1, amounts.shape[1])), np.cumsum(amounts, axis=0)])
     place = np.interp(at, edges, np.arange(len(edges)))
     whole = np.minimum(place.astype(int), len(amounts) - 1)
@@ -132,7 +132,9 @@ class Loudness:
         if self.kept * self.joined * BLOCK < 0.5:
             return None
         part = self.kept / TIMES
-        energy = _sums(self.energies[: self.kept], np.arange(self.kept + 1.0), np.linspace(0, self.kept, TIMES + 1)) / part
+        energy = (
+            _sums(self.energies[: self.kept], np.arange(self.kept + 1.0), np.linspace(0, self.kept, TIMES + 1)) / part
+        )
         width = int(SMOOTH / (part * self.joined * BLOCK)) // 2 * 2 + 1  # codecs delay sound by some 50 ms
         padded = np.pad(energy, ((width // 2, width // 2), (0, 0)), "edge")
         energy = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0).mean(-1)
@@ -271,7 +273,7 @@ def _same_audio(a: np.ndarray | None, b: np.ndarray | None) -> str:
     varies_a, varies_b = _centred(a), _centred(b)
     varies = min(varies_a.std(), varies_b.std()) >= VARIES
     likeness = _cosine(varies_a, varies_b)
-    if tone > OTHER_TONE or varies and likeness < OTHER_SOUND:
+    if tone > OTHER_TONE or (varies and likeness < OTHER_SOUND):
         return "different"
     return "same" if varies and likeness >= SAME_SOUND and tone < SAME_TONE else "unknown"
 

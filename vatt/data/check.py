@@ -15,7 +15,7 @@ from vatt.data.examine import Exam, Task, examine
 from vatt.data.faults import FAULTS
 from vatt.data.guarded import Lost, each
 from vatt.data.items import Listing, Progress, Row, Slice
-from vatt.data.listing import absolute, list_rows, parse_source
+from vatt.data.listing import list_rows, parse_source
 from vatt.data.report import Thumbnails, write_html
 from vatt.data.text import words
 from vatt.errors import DataError
@@ -161,7 +161,9 @@ def _lines(listing: Listing, quick: bool) -> tuple[list[Line], list[tuple[int, T
         line = Line(id=rows[0].id, path=str(media), ids=[row.id for row in rows], split=rows[0].split)
         line.captions = sum(len(row.captions) for row in rows)
         by_id.update(dict.fromkeys(line.ids, line))
-        tasks.append((len(lines), Task(media=media, quick=quick, digest=size[media] > 0 and sizes[size[media]] > 1), rows))
+        tasks.append(
+            (len(lines), Task(media=media, quick=quick, digest=size[media] > 0 and sizes[size[media]] > 1), rows)
+        )
         lines.append(line)
     told = defaultdict(set)
     for fault in listing.faults:

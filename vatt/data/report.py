@@ -19,7 +19,7 @@ class Thumbnails:
     """JPEGs by number, kept on disk: those of a million files need not fit in memory."""
 
     def __init__(self):
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  closed on exit
         self._places: dict[int, tuple[int, int]] = {}
 
     def __enter__(self) -> "Thumbnails":
@@ -56,11 +56,18 @@ def write_html(report: "Report", thumbnails: Thumbnails) -> Iterator[str]:
     yield f'<i style="width:{share:.3f}%"></i></div></header>\n'
     yield from _summary(report)
     if report.ignored:
-        passed = ", ".join(f"{count:,} .{kind}" if kind else f"{count:,} without ending" for kind, count in report.ignored.items())
+        passed = ", ".join(
+            f"{count:,} .{kind}" if kind else f"{count:,} without ending" for kind, count in report.ignored.items()
+        )
         yield f'<p class="note">Passed over: {escape(printable(passed))}</p>'
-    note = f"The first {SHOWN:,} of {total:,} files, those with faults first; report.jsonl has all. " if total > SHOWN else ""
-    yield f'<p class="tools"><input id="find" type="search" placeholder="find a file or detail" aria-label="find">'
-    yield f'<button id="all" type="button">all files</button> <span id="count"></span> <span class="note">{note}</span></p>\n'
+    note = (
+        f"The first {SHOWN:,} of {total:,} files, those with faults first; report.jsonl has all. "
+        if total > SHOWN
+        else ""
+    )
+    yield '<p class="tools"><input id="find" type="search" placeholder="find a file or detail" aria-label="find">'
+    yield '<button id="all" type="button">all files</button> <span id="count"></span>'
+    yield f' <span class="note">{note}</span></p>\n'
     yield '<table id="files"><thead><tr><th></th>'
     yield "".join(f'<th><button type="button" data-column="{n}">{c}</button></th>' for n, c in enumerate(COLUMNS, 1))
     yield "</tr></thead><tbody>\n"
@@ -159,7 +166,8 @@ button:hover,button:focus-visible,button.on{text-decoration:underline}
 input{font:inherit;padding:5px 10px;border:1px solid var(--line);border-radius:6px;background:var(--soft);color:inherit;
 width:280px}
 #files thead th{position:sticky;top:0;background:var(--ground);z-index:1}
-.thumbnail{width:144px}.thumbnail img{display:block;max-width:128px;max-height:96px;border-radius:4px;background:var(--soft)}
+.thumbnail{width:144px}.thumbnail img{display:block;max-width:128px;max-height:96px;border-radius:4px;
+background:var(--soft)}
 .name{overflow-wrap:anywhere;min-width:160px}.fatal b,.kinds .fatal button{color:var(--bad)}
 .warning b,.kinds .warning button{color:var(--odd);font-weight:600}.clean{color:var(--good);font-weight:600}
 """
