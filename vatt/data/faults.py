@@ -25,8 +25,10 @@ FAULTS: dict[str, Kind] = {
     "bad_name": Kind("its name is not UTF-8", "rename it, for instance with convmv", True),
     "outside": Kind("its path leaves the folder of its manifest or archive", "correct the path", True),
     "crashes": Kind("the decoder died of it, or hung", "remove it, or re-encode it", True),
+    "crashes": Kind("reading it crashes or hangs the decoder", "remove it, or re-encode it with another tool", True),
     "undecodable": Kind("a clip of it could not be decoded; another was taken", "run vatt data check", True),
     # A file that gives clips, but perhaps not what was meant
+    "short_rows": Kind("some of its rows are shorter than one clip", "correct their times, or shorten the clip", False),
     "damaged": Kind("some packets cannot be decoded", "download it again, or re-encode it", False),
     "no_video": Kind("no video track: sound alone", "nothing, if that is meant; a mask keeps it out of video", False),
     "no_audio": Kind("no sound track", "nothing, if that is meant; a mask keeps it out of sound", False),
