@@ -222,15 +222,15 @@ class Pictures:
     def result(self) -> dict[str, np.ndarray]:
         asked = f"asked for video from {self.start:.2f} to {self.last:.2f} s"
         if self.shown is None:
-            raise MediaError(self.name, f"{asked}; no frame of it could be decoded")
+            raise MediaError(self.name, f"{asked}; no frame of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s")
+            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s", "late_start")
         if not self.full:
             frame = self.shown
             end = self.since + (float(frame.duration * frame.time_base) or self.period)
             self._show_until(end + TOLERANCE)
             if not self.full:
-                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s")
+                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s", "too_short")
         assert self.placement is not None
         return {
             "video": self.canvases,
@@ -292,14 +292,14 @@ class Sound:
             if self.channels > CHANNELS:
                 raise MediaError(self.name, f"its sound has {self.channels} channels", "too_large")
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it")
+            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged")
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             if frame.layout.nb_channels != self.channels:  # the queue would read planes that are not there
                 raise ValueError
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it") from error
+            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged") from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -307,11 +307,11 @@ class Sound:
         asked = f"asked for audio from {self.start:.2f} to {self.end:.2f} s"
         sound = self.samples.read()
         if sound is None:
-            raise MediaError(self.name, f"{asked}; none of it could be decoded")
+            raise MediaError(self.name, f"{asked}; none of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")
         return cut(mono(sound), sound.sample_rate, self.first, self.start, self.clip, self.name)
 
 
