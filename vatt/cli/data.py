@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 SOURCE = """\
@@ -143,11 +144,87 @@ def add_replay(commands) -> None:
 
 
 def add_vocab(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "vocab",
+        "make a vocabulary of words",
+        "Counts the words of all captions, and writes the most frequent ones, one a line. No media is read. A\n"
+        "tokenizer.json of Hugging Face's tokenizers serves wherever a vocabulary does.",
+        [
+            "vatt data vocab ~/videos -o vocabulary.txt",
+            "vatt data vocab ~/videos data/mine -o vocabulary.txt --size 20000",
+        ],
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="see vatt data --help")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to, such as vocabulary.txt")
+    parser.add_argument("--size", type=int, default=65536, help="rows, with padding and unknown (default 65536)")
+
+    def vocab(options) -> int:
+        if options.size < 3:
+            parser.error("--size must be at least 3: padding, unknown and one word")
+        from vatt.cli import make_console
+        from vatt.data.sources import word_counts
+        from vatt.data.text import Vocabulary
+        from vatt.errors import DataError
+        from vatt.progress import bar
+
+        counts = Counter()
+        for source in options.sources:
+            with bar(make_console(), source) as progress:
+                counts.update(word_counts(source, progress=progress))
+        if not counts:
+            raise DataError(f"{', '.join(options.sources)}: no captions with words in them")
+        vocabulary = Vocabulary.from_counts(counts, options.size)
+        vocabulary.save(options.output)
+        share = sum(counts[word] for word in vocabulary.words) / counts.total()
+        print(
+            f"{options.output}: {len(vocabulary) - 2:,} of {len(counts):,} different words, which are {share:.2%} of "
+            f"{counts.total():,} in the captions"
+        )
+        return 0
+
+    parser.set_defaults(run=vocab)
 
 
 def add_list(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "list",
+        "the published data sets, and how they are laid out",
+        "Lists the published data sets that are read as NAME:FOLDER@SPLIT from your own copy; with NAME, says all that "
+        "is known of one: source, licence, size, splits, layout, and how to get it.",
+        ["vatt data list", "vatt data list kinetics400", "vatt data check kinetics400:~/k400@val"],
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a data set")
+
+    def show(options) -> int:
+        import inspect
+        import re
+
+        from rich import box
+        from rich.markup import escape
+        from rich.table import Table
+
+        from vatt.cli import make_console
+        from vatt.data import builders
+
+        if options.name:
+            print(inspect.getdoc(builders.load(options.name)))
+            return 0
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for column in ("name", "what", "size", "splits", "licence"):
+            table.add_column(column, no_wrap=column == "name")
+        for names, module in builders.modules():
+            facts = builders.facts(module)
+            splits = ", ".join(module.SPLITS).replace(module.DEFAULT_SPLIT, f"[bold]{module.DEFAULT_SPLIT}[/]", 1)
+            what, size, licence = (escape(facts[field]) for field in ("what", "size", "licence"))
+            brief = what.partition(": ")[2], size.partition(". ")[0], re.split(r"[;(]", licence)[0]
+            table.add_row("\n".join(names), *brief[:2], splits, brief[2])
+        make_console().print(table)
+        print("A source is NAME:FOLDER@SPLIT (in bold: the split if none is named). More: vatt data list NAME")
+        return 0
+
+    parser.set_defaults(run=show)
 
 
 def add_demo(commands) -> None:

@@ -10,7 +10,7 @@ Times are seconds from the start of the file; a file's start is where its contai
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -90,7 +90,7 @@ class Row:
     media: str | Slice
     start: float = 0.0
     end: float | None = None
-    captions: tuple[Caption, ...] = ()
+    captions: Sequence[Caption] = ()
     labels: tuple[str, ...] = ()
     split: str = ""
 
@@ -128,7 +128,7 @@ class Item:
     has_video: bool = True
     has_audio: bool = True
     still: bool = False
-    captions: tuple[Caption, ...] = ()
+    captions: Sequence[Caption] = ()
     labels: tuple[str, ...] = ()
 
     def room(self, seconds: float) -> tuple[float, float]:
