@@ -111,7 +111,7 @@ def test_records_too_short_for_a_clip_are_left_out_and_named(prepared):
     assert [fault.id for fault in source.faults] == [whole[i].id for i, length in enumerate(lengths) if length < limit]
     assert {fault.reason for fault in source.faults} == {"too_short"}
     assert source.fingerprint() != whole.fingerprint()
-    with pytest.raises(DataError, match="none of its .* records lasts a clip of 99 s"):
+    with pytest.raises(DataError, match=r"none of its .* records lasts a clip of 99 s"):
         PreparedSource(prepared, seconds=99)
 
 
@@ -163,5 +163,4 @@ def test_a_damaged_record_is_a_media_error(copy):
     shard.write_bytes(bytes(data))
     source = PreparedSource(copy)
     with pytest.raises(MediaError, match=r"cannot be read.*copy or prepare the set again"):
-        for index in range(len(source)):
-            source[index]
+        [source[index] for index in range(len(source))]
