@@ -132,6 +132,11 @@ class Cut:
         return self.file.getvalue()
 
 
+def even(length: float) -> int:
+    """The nearest even number, of two the smaller: 4:2:0 has one sample of colour for two by two of light."""
+    return max(2, 2 * ceil(length / 2 - 0.5))
+
+
 class Picture:
     """A frame of the original, and what it becomes, once somebody wants it.
 
@@ -143,8 +148,7 @@ class Picture:
         self._frame, self._reformatter = frame, reformatter
         width, height = frame.width * pixel, frame.height
         scale = min(1.0, size / min(width, height))
-        # Even, as 4:2:0 has one sample of colour for two by two of light.
-        self._scaled = max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+        self._scaled = even(width * scale), even(height * scale)
         self._turns = round(frame.rotation / 90) % 4
         self.shape = (self._scaled[1], self._scaled[0]) if self._turns % 2 else self._scaled
         self.colour = colour_of(frame) % 2
