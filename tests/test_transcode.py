@@ -206,11 +206,9 @@ def test_colours_stay_as_they_are_seen(folder, codec, pixels, colour):
         for name, value in colour.items():
             setattr(stream.codec_context, name, value)
         for index in range(30):
-            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
-                format=pixels,
-                dst_colorspace=colour.get("colorspace") or None,
-                dst_color_range=colour.get("color_range"),
-            )
+            matrix, reach = colour.get("colorspace"), colour.get("color_range")
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame = frame.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=reach)
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
