@@ -18,12 +18,13 @@ from pathlib import Path
 
 from vatt.data.crew import Death
 from vatt.data.cutting import narrations, neighbours, shifted, windows
+from vatt.data.encode import Part, encode_still
 from vatt.data.items import Fault, Row
 from vatt.data.media import probe
 from vatt.data.plan import PrepareConfig, Unit
 from vatt.data.records import Record, index_line, serialise
 from vatt.data.text import words
-from vatt.data.transcode import Part, encode_still, transcode
+from vatt.data.transcode import transcode
 from vatt.errors import MediaError
 
 TAIL = struct.Struct("<Q8s")  # bytes of the summary before it, and the mark of a whole file
@@ -112,10 +113,10 @@ def _write_records(file, unit: Unit, planned: tuple[list[_Planned], list[Fault]]
             return
         part, row = plan.part, plan.row
         near = list(range(len(row.captions)))
-        captions = row.captions
+        captions = tuple(row.captions)
         if part is not None:
             near = neighbours(row.captions, part.start, part.end, config.candidates)
-            captions = shifted([row.captions[index] for index in near], part.start)
+            captions = shifted([captions[index] for index in near], part.start)
         spoken[row.id].update(near)
         record = Record(
             id=plan.id,
