@@ -83,10 +83,11 @@ def examine(task: Task, extend: Callable[[float], None] = lambda seconds: None) 
                 _look(exam, media, info)
             return exam
         with opened(media) as file:
-            _read(exam, file, known=info is not None, quick=task.quick, extend=extend)
+            _read(exam, file, quick=task.quick, extend=extend)
     except MediaError as error:
-        if info is not None:
-            exam.faults.append((error.kind, error.reason))
+        exam.faults.append((error.kind, error.reason))
+    if info is None:  # all else follows from its being cut short
+        exam.faults = [(kind, reason) for kind, reason in exam.faults if kind == "truncated"]
     return exam
 
 
@@ -145,8 +146,8 @@ def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
             exam.faults.append(("late_start", f"both run from {info.late_start:.2f} s on"))
 
 
-def _read(exam: Exam, file: Opened, *, known: bool, quick: bool, extend: Callable[[float], None]) -> None:
-    """The pass over all packets. known: what the probe knows is; else the file is cut short, as has been said."""
+def _read(exam: Exam, file: Opened, *, quick: bool, extend: Callable[[float], None]) -> None:
+    """The pass over all packets."""
     for stream in file.streams:
         exam.facts[f"{stream.type}_codec"] = stream.codec_context.name
     if quick:
@@ -165,7 +166,7 @@ def _read(exam: Exam, file: Opened, *, known: bool, quick: bool, extend: Callabl
             sink.bad += 1
         for frame in frames or ():
             sink.add(frame)
-    _conclude(exam, picture, sound, known=known)
+    _conclude(exam, picture, sound)
 
 
 def _decoded(exam: Exam, file: Opened) -> Iterator[tuple[Any, list | None]]:
@@ -219,13 +220,13 @@ class _Sound:
         self.next = None if begin is None else begin + frame.samples / frame.sample_rate
 
 
-def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None, *, known: bool) -> None:
+def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> None:
     """Faults and the signature, from all that was decoded."""
     facts, faults = exam.facts, exam.faults
     for what, sink in (("picture", picture), ("sound", sound)):
         if sink is None:
             continue
-        if not sink.frames and known:
+        if not sink.frames:
             faults.append(("unreadable", f"nothing of its {what} can be decoded"))
         elif sink.bad:
             faults.append(("damaged", f"{sink.bad} packets of its {what} cannot be decoded"))
