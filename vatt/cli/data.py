@@ -1,6 +1,7 @@
 """`vatt data COMMAND`: from a user's media to a stream. Parses, calls, prints; no logic, and no jax."""
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 
 SOURCE = """\
@@ -110,7 +111,46 @@ def add_replay(commands) -> None:
 
 
 def add_vocab(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "vocab",
+        "make a vocabulary of words",
+        "Counts the words of all captions, and writes the most frequent ones, one a line. No media is read. A\n"
+        "tokenizer.json of Hugging Face's tokenizers serves wherever a vocabulary does.",
+        [
+            "vatt data vocab ~/videos -o vocabulary.txt",
+            "vatt data vocab ~/videos data/mine -o vocabulary.txt --size 20000",
+        ],
+    )
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="see vatt data --help")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to, such as vocabulary.txt")
+    parser.add_argument("--size", type=int, default=65536, help="rows, with padding and unknown (default 65536)")
+
+    def vocab(options) -> int:
+        if options.size < 3:
+            parser.error("--size must be at least 3: padding, unknown and one word")
+        from vatt.cli import make_console
+        from vatt.data.sources import word_counts
+        from vatt.data.text import Vocabulary
+        from vatt.errors import DataError
+        from vatt.progress import bar
+
+        counts = Counter()
+        for source in options.sources:
+            with bar(make_console(), source) as progress:
+                counts.update(word_counts(source, progress=progress))
+        if not counts:
+            raise DataError(f"{', '.join(options.sources)}: no captions with words in them")
+        vocabulary = Vocabulary.from_counts(counts, options.size)
+        vocabulary.save(options.output)
+        share = sum(counts[word] for word in vocabulary.words) / counts.total()
+        print(
+            f"{options.output}: {len(vocabulary) - 2:,} of {len(counts):,} different words, which are {share:.2%} of "
+            f"{counts.total():,} in the captions"
+        )
+        return 0
+
+    parser.set_defaults(run=vocab)
 
 
 def add_list(commands) -> None:

@@ -53,7 +53,8 @@ def list_tars(place: str, *, language: str = "", progress: Progress | None = Non
         raise DataError(f"{place}: no such shards")
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     names = [os.path.relpath(os.path.abspath(path), common).replace(os.sep, "/") for path in paths]
-    shards = in_parallel(lambda job: _list(job[0], job[1], language), list(zip(paths, names, strict=True)), progress=progress)
+    jobs = list(zip(paths, names, strict=True))
+    shards = in_parallel(lambda job: _list(*job, language=language), jobs, progress=progress)
     rows = [row for found, _ in shards for row in found]
     faults = [fault for _, found in shards for fault in found]
     return Listing(name=place, rows=rows, faults=faults)

@@ -11,13 +11,13 @@ A source may end in `@SPLIT`, and then in `?key=value&key=value`. What exists on
 whatever colons, @ and question marks stand in it.
 """
 
-import importlib
 import unicodedata
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
+from vatt.data import builders
 from vatt.data.archives import has_only_tars, list_tars
 from vatt.data.demo import make_demo
 from vatt.data.folder import list_folder
@@ -64,7 +64,7 @@ def parse_source(source: str) -> Parsed:
     if head in ("demo", "tfds") and rest:
         place, split, query = _ends(rest, on_disk=head == "demo")
         parsed = Parsed(kind=head, place=place, split=split, query=query)
-    elif rest and not _exists(source) and head in _builders():
+    elif rest and not _exists(source) and head in builders.NAMES:
         place, split, query = _ends(rest, on_disk=True)
         parsed = Parsed(kind="builder", place=place, split=split, query=query, name=head)
     else:
@@ -121,11 +121,8 @@ def list_rows(source: str, *, progress: Progress | None = None) -> Listing:
 def _list(source: str, parsed: Parsed, progress: Progress | None) -> Listing:
     place, language = str(Path(parsed.place).expanduser()), parsed.query.get("language", "")
     if parsed.kind == "builder":
-        module = importlib.import_module("vatt.data.builders").load(parsed.name)
-        split = parsed.split or module.DEFAULT_SPLIT
-        if split not in module.SPLITS:
-            raise DataError(f"{source}: {parsed.name} has no split {split!r}; it has {', '.join(module.SPLITS)}")
-        return module.rows(Path(place), split)
+        module = builders.load(parsed.name)
+        return module.rows(Path(place), parsed.split or module.DEFAULT_SPLIT)
     if parsed.kind == "manifest":
         root = parsed.query.get("root", "")
         return list_manifest(place, root=root, split=parsed.split, language=language, progress=progress)
@@ -188,7 +185,3 @@ def _exists(place: str) -> bool:
 
 def _is_folder(place: str) -> bool:
     return _exists(place) and Path(place).expanduser().is_dir()
-
-
-def _builders() -> tuple[str, ...]:
-    return importlib.import_module("vatt.data.builders").NAMES

@@ -174,7 +174,9 @@ class _Reader:
         except (OSError, ValueError) as error:
             raise BadRowError(f"path {_shown(written)}: {error}") from error
         if not _within(path, self.folder) or not _within(real, self.real):
-            raise BadRowError(f"path {_shown(written)} leaves {self.folder}; an absolute path may name any file", "outside")
+            raise BadRowError(
+                f"path {_shown(written)} leaves {self.folder}; an absolute path may name any file", "outside"
+            )
         return path
 
     def _instant(self, record: dict, key: str) -> float | None:

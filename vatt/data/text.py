@@ -1,17 +1,22 @@
-"""Words and their numbers: the vocabulary, the encoding of captions, and pretrained word vectors."""
+"""Words and their numbers: the vocabulary, subwords, the encoding of captions, and pretrained word vectors."""
 
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from vatt.errors import DataError
 
+if TYPE_CHECKING:
+    import tokenizers
+
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")
+PADDINGS = ("[PAD]", "<pad>", "<PAD>", "<|pad|>", "<|padding|>")  # what tokenizers call it
 
 
 class _Letters(dict):
@@ -31,15 +36,30 @@ class _Letters(dict):
 
 LETTERS = _Letters()
 
+# Chinese, Japanese, Thai, Lao, Burmese and Khmer are written without spaces. Where their words end is known to
+# dictionaries only: here a character, with the marks on it, is a word. A trained tokenizer (`Subwords`) does better.
+SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana, with what repeats and lengthens
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+MARKS = "".join(
+    chr(code)
+    for first, last in ((0x0E00, 0x1100), (0x1780, 0x1800), (0x3000, 0x3100))
+    for code in range(first, last)
+    if unicodedata.category(chr(code)).startswith("M")
+)
+WORD = re.compile(f"[{SPACELESS}][{MARKS}]*|[^\\s{SPACELESS}]+")
+
 
 def words(text: str) -> list[str]:
     """The words of a text of any script, in lower case: `Don’t STOP!` gives `don't`, `stop`.
 
     Apostrophes stay within words only. Accents are composed (NFC), so that either way of writing one is one
-    word.
+    word. In scripts without spaces each character is a word: `你好` gives `你`, `好`.
     """
     kept = unicodedata.normalize("NFC", text.lower()).translate(LETTERS)
-    return [word for word in (word.strip("'") for word in kept.split()) if word]
+    return [word for word in (word.strip("'") for word in WORD.findall(kept)) if word]
 
 
 class Vocabulary:
@@ -60,7 +80,11 @@ class Vocabulary:
     @classmethod
     def build(cls, texts: Iterable[str], size: int) -> "Vocabulary":
         """The most frequent words of `texts`, ties by alphabet; at most `size` rows, specials included."""
-        counts = Counter(word for text in texts for word in words(text))
+        return cls.from_counts(Counter(word for text in texts for word in words(text)), size)
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int], size: int) -> "Vocabulary":
+        """As `build`, from how often each word occurs."""
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         return cls([*SPECIAL, *ranked[: max(0, size - len(SPECIAL))]])
 
@@ -98,6 +122,63 @@ class Vocabulary:
         """The ids of a text's first `length` words, padded with 0. [L] int32"""
         ids = [self.ids.get(word, UNKNOWN) for word in words(text)[:length]]
         return np.array(ids + [PAD] * (length - len(ids)), np.int32)
+
+
+class Subwords:
+    """A Hugging Face tokenizer (`tokenizer.json`), with the interface of a Vocabulary.
+
+    Row 0 is padding. The tokenizer's ids keep their numbers if its own padding is 0, as BERT's is; otherwise each is
+    one higher. Special tokens, such as [CLS], are not added: captions are pooled, and an empty one is padding alone.
+    """
+
+    def __init__(self, tokenizer: "tokenizers.Tokenizer"):
+        names = {*PADDINGS, (tokenizer.padding or {}).get("pad_token")}
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        ids = tokenizer.get_vocab(with_added_tokens=True)
+        self._pads = {ids[name] for name in names if name in ids}  # said in a caption, they are not words
+        self._shift = 0 if PAD in self._pads else 1
+        self._size = max(ids.values(), default=-1) + 1 + self._shift
+
+    def __len__(self) -> int:
+        return self._size
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Subwords":
+        """Raises DataError if the file is missing or not a tokenizer."""
+        import tokenizers
+
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise DataError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: the tokenizer is not UTF-8") from error
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:  # the library raises no other class
+            raise DataError(f"{path}: not a tokenizer.json of Hugging Face's tokenizers: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Writes a tokenizer.json."""
+        Path(path).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
+
+    def encode(self, text: str, length: int) -> np.ndarray:
+        """The ids of a text's first `length` subwords, padded with 0. [L] int32"""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        kept = [id + self._shift for id in ids if id not in self._pads][:length]
+        return np.array(kept + [PAD] * (length - len(kept)), np.int32)
+
+
+def load_tokenizer(path: str | Path) -> "Vocabulary | Subwords":
+    """A tokenizer.json, or a list of words: told by what is in the file. Raises DataError if it is neither."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the vocabulary: {error.strerror}") from error
+    return Subwords.load(path) if start.startswith(b"{") else Vocabulary.load(path)
 
 
 def load_word2vec(path: str | Path, vocabulary: Vocabulary, width: int) -> tuple[np.ndarray, int]:

@@ -1,0 +1,183 @@
+"""Processes that do one task at a time each, any of which may die or hang without harm to the others."""
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Alive = Callable[[], None]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BEAT = 5.0  # seconds between signs of life
+
+
+@dataclass(frozen=True)
+class Death:
+    """A process that ended, or was ended, over a task."""
+
+    reason: str
+
+
+class Crew(Generic[Task, Result]):
+    """`count` processes that call `function(task, alive)`.
+
+    A process that dies, or has not called `alive` for `patience` seconds and so is killed, costs its task alone;
+    another takes its place. The processes ignore Ctrl-C, which reaches the whole group, and end with their parent,
+    however that ends.
+    """
+
+    def __init__(self, function: Callable[[Task, Alive], Result], *, count: int, patience: float = 600.0):
+        self._function = function
+        self._count = count
+        self._patience = patience
+        self._hands: list[_Hand] = []
+
+    def __enter__(self) -> "Crew[Task, Result]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hand in self._hands:
+            hand.end()
+        self._hands = []
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Death]]:
+        """Yields each task with its result, in the order in which they end. An exception of `function` is raised."""
+        waiting = iter(tasks)
+        busy: dict[_Hand, Task] = {}
+        idle = list(self._hands)
+        while True:
+            while len(busy) < self._count:
+                try:
+                    task = next(waiting)
+                except StopIteration:
+                    break
+                hand = idle.pop() if idle else self._hire()
+                hand.give(task)
+                busy[hand] = task
+            if not busy:
+                return
+            sources = {source: hand for hand in busy for source in (hand.pipe, hand.process.sentinel)}
+            ready = multiprocessing.connection.wait(list(sources), timeout=1.0)
+            for hand in {sources[source] for source in ready} or set(busy):
+                result = hand.result(self._patience)
+                if result is None:
+                    continue
+                task = busy.pop(hand)
+                if isinstance(result[0], Death):
+                    self._hands.remove(hand)
+                else:
+                    idle.append(hand)
+                if isinstance(result[0], _Raised):
+                    raise result[0].error
+                yield task, result[0]
+
+    def _hire(self) -> "_Hand":
+        hand = _Hand(self._function)
+        self._hands.append(hand)
+        return hand
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception
+
+
+class _Hand:
+    """One process, and the pipe to it."""
+
+    def __init__(self, function: Callable):
+        context = multiprocessing.get_context("spawn")  # a fork copies locks that threads of the parent hold
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
+        # Blocked while it starts, which a child inherits: a Ctrl-C also reaches one that does not ignore it yet.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self.heard = time.monotonic()
+
+    def give(self, task: Any) -> None:
+        self.heard = time.monotonic()
+        with contextlib.suppress(OSError):  # it died idle: `result` finds out
+            self.pipe.send(task)
+
+    def result(self, patience: float) -> tuple[Any] | None:
+        """What came of the task, in a tuple; None while it is at work."""
+        try:
+            while self.pipe.poll():
+                message = self.pipe.recv()
+                self.heard = time.monotonic()
+                if message is not None:
+                    return message
+        except (EOFError, OSError, pickle.UnpicklingError):
+            pass
+        else:
+            if self.process.exitcode is None:
+                if time.monotonic() - self.heard < patience:
+                    return None
+                self.end()
+                return (Death(f"it hung: no sign of life for {patience:.0f} s"),)
+        self.process.join(5.0)
+        self.end()
+        code = self.process.exitcode or 0
+        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        memory = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
+        return (Death(f"the process that read it died ({name}{memory})"),)
+
+    def end(self) -> None:
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Any, function: Callable) -> None:
+    for name in SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    said = time.monotonic()
+
+    def alive() -> None:
+        nonlocal said
+        if time.monotonic() - said > BEAT:
+            said = time.monotonic()
+            pipe.send(None)
+
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = function(task, alive)
+        except Exception as error:
+            result = _Raised(_portable(error))
+        pipe.send((result,))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or its text if it does not cross to another process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
