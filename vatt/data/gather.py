@@ -1,7 +1,9 @@
 """Gathers one clip out of the packets of a container that come in order: `Pictures` and `Sound`.
 
 Damage is judged packet by packet. A damaged packet costs the clip only if something of the clip depends on it: its own
-frame, or a frame that refers to it, which is any up to the next key frame.
+frame, or a frame that refers to it, which is any up to the next key frame. Decoders say so in two ways: by an error, in
+the order of packets, or by a frame marked as corrupt (H.264 and MPEG-4 conceal what they miss), in the order of
+display, where frames of type B come before a later one that they refer to. Damage that no decoder notices is seen.
 """
 
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from vatt.config import ClipConfig
@@ -90,13 +93,19 @@ class Pictures:
         self.first = np.inf
         self.waiting: list | None = []  # packets before the clip, from its last key frame on: it may yet come
         self.work = 0  # pixels decoded
-        self.suspects: list[float] = []  # instants of packets that are damaged, or refer to such
-        self.hurt = False  # since the last key frame
+        self.suspects: list[float] = []  # instants of frames that are damaged, or refer to such
+        self.failed = False  # a packet, since the last key frame
         self.healed = -np.inf  # the key frame that ended the damage; frames before it may still refer to it
+        self.corrupt = False  # a frame, since the last key frame
+        self.run: list[float] = []  # instants of the latest frames, if of type B: the next other one may damn them
+
+    @property
+    def full(self) -> bool:
+        return self.kept == len(self.canvases)
 
     @property
     def done(self) -> bool:
-        return self.kept == len(self.canvases)
+        return self.full and not self.run
 
     @property
     def entered(self) -> bool:
@@ -129,14 +138,14 @@ class Pictures:
         try:
             frames = self.context.decode(packet)
         except av.error.FFmpegError:
-            self.hurt, frames = True, []
+            self.failed, frames = True, []
             if time is None:
                 raise
             self.suspects.append(time)
         else:
-            if time is not None and (self.hurt or time < self.healed):
-                if self.hurt and packet.is_keyframe:
-                    self.hurt, self.healed = False, time
+            if time is not None and (self.failed or time < self.healed):
+                if self.failed and packet.is_keyframe:
+                    self.failed, self.healed = False, time
                 else:
                     self.suspects.append(time)
         for frame in frames:
@@ -147,8 +156,7 @@ class Pictures:
         self.work += frame.width * frame.height
         if self.work > WORK:
             raise MediaError(self.name, f"too much to decode before {self.start:.2f} s; re-encode it", "too_large")
-        if frame.is_corrupt:
-            self.suspects.append(time)
+        self._judge(time, frame)
         if self.shown is None:
             self.first = time
         else:
@@ -156,9 +164,24 @@ class Pictures:
             self.period = time - self.since
         self.shown, self.since = frame, time
 
+    def _judge(self, time: float, frame: av.VideoFrame) -> None:
+        if frame.is_corrupt:
+            self.corrupt = True
+            self.suspects += self.run
+            if self.run and self.kept and self.start + (self.kept - 1) / self.fps >= self.run[0]:
+                raise MediaError(self.name, f"the video is damaged at {time:.2f} s", "damaged")
+        elif frame.key_frame:
+            self.corrupt = False
+        if self.corrupt:
+            self.suspects.append(time)
+        if frame.pict_type == PictureType.B:
+            self.run.append(time)
+        else:
+            self.run.clear()
+
     def _show_until(self, end: float) -> None:
         drawn = False
-        while not self.done and (instant := self.start + self.kept / self.fps) < end:
+        while not self.full and (instant := self.start + self.kept / self.fps) < end:
             if any(self.since - EPSILON <= time <= instant + EPSILON for time in self.suspects):
                 raise MediaError(self.name, f"the video is damaged at {instant:.2f} s", "damaged")
             if drawn:
@@ -191,11 +214,11 @@ class Pictures:
             raise MediaError(self.name, f"{asked}; no frame of it could be decoded")
         if self.first > self.start + TOLERANCE:
             raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s")
-        if not self.done:
+        if not self.full:
             frame = self.shown
             end = self.since + (float(frame.duration * frame.time_base) or self.period)
             self._show_until(end + TOLERANCE)
-            if not self.done:
+            if not self.full:
                 raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s")
         assert self.placement is not None
         return {
