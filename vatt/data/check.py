@@ -12,9 +12,9 @@ from typing import Any
 from vatt.data.alike import Signature, alike
 from vatt.data.captions import Beside
 from vatt.data.captions.faults import caption_faults
+from vatt.data.crew import Crew, Death
 from vatt.data.examine import Exam, Task, examine
 from vatt.data.faults import FAULTS
-from vatt.data.crew import Crew, Death
 from vatt.data.items import Listing, Progress, Row, Slice, Source
 from vatt.data.listing import list_rows, parse_source
 from vatt.data.report import Thumbnails, write_html

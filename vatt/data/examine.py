@@ -47,7 +47,7 @@ class Exam:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """place: tells it from others. quick: probe only. digest: hash the content, since another file has the same size."""
+    """place: tells it from others. quick: probe only. digest: hash the content: another file has the same size."""
 
     media: Medium
     place: int = 0
