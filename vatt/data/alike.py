@@ -152,15 +152,15 @@ class Signature:
     audio: np.ndarray | None
 
 
-def alike(signatures: list[Signature | None]) -> Iterator[tuple[int, int]]:
-    """Pairs (first, other) of indices whose files are alike; every file but the first of its group is an `other` once.
+def alike(signatures: dict[int, Signature]) -> Iterator[tuple[int, int]]:
+    """Pairs (first, other) of keys whose files are alike; every file but the first of its group is an `other` once.
 
     Compares all with all whose lengths are close, as one matrix product of short vectors: 100,000 files take a minute
     or two.
     """
-    indices = [i for i, s in enumerate(signatures) if s is not None and (s.video is not None or s.audio is not None)]
-    indices.sort(key=lambda i: (_known(signatures, i).seconds, i))
-    chosen = [_known(signatures, i) for i in indices]
+    indices = [i for i, s in signatures.items() if s.video is not None or s.audio is not None]
+    indices.sort(key=lambda i: (signatures[i].seconds, i))
+    chosen = [signatures[i] for i in indices]
     if len(chosen) < 2:
         return
     seconds = np.array([s.seconds for s in chosen])
@@ -184,10 +184,6 @@ def alike(signatures: list[Signature | None]) -> Iterator[tuple[int, int]]:
     for together in members.values():
         first, *others = sorted(together)
         yield from ((first, other) for other in others)
-
-
-def _known(signatures: list, index: int) -> Signature:
-    return signatures[index]
 
 
 def _slack(seconds: float) -> float:

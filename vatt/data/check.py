@@ -3,29 +3,27 @@
 import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vatt.data.alike import Signature, alike
-from vatt.data.captions import Beside, Caption
+from vatt.data.captions import Beside
+from vatt.data.captions.faults import caption_faults
+from vatt.data.crew import Crew, Death
 from vatt.data.examine import Exam, Task, examine
 from vatt.data.faults import FAULTS
-from vatt.data.guarded import Lost, each
-from vatt.data.items import Listing, Progress, Row, Slice
+from vatt.data.items import Listing, Progress, Row, Slice, Source
 from vatt.data.listing import list_rows, parse_source
 from vatt.data.report import Thumbnails, write_html
-from vatt.data.text import words
-from vatt.errors import DataError
+from vatt.data.sources import open_records
+from vatt.errors import DataError, MediaError
 
-LIMIT = 120.0  # seconds a file may take to open; decoding it may take twice as long as it lasts, and a minute
-TOLERANCE = 0.05  # seconds by which a clip may be longer than the file (vatt.data.media)
-OVERHANG = 2.0  # seconds by which a caption may outlast its file: people still read
+PATIENCE = 60.0  # seconds
+TOLERANCE = 1e-3  # seconds; facts are rounded to milliseconds
 CAPTIONS = (".srt", ".vtt", ".txt")  # files beside media that hold captions and nothing else
-TAG = re.compile(r"</?[a-z][^<>]*>|&[a-z]+;|\{\\[^{}]*\}|https?://\S+", re.IGNORECASE)
-NAMED = 3  # captions at fault that a detail names
 
 
 @dataclass(kw_only=True)
@@ -86,7 +84,7 @@ def check(
     seconds: float,
     workers: int = 0,
     quick: bool = False,
-    limit: float = LIMIT,
+    patience: float = PATIENCE,
     progress: Progress | None = None,
 ) -> Report:
     """Examines every file of a source and writes `report.jsonl` and `report.html` into `out`.
@@ -97,30 +95,29 @@ def check(
       seconds: how long a clip is.
       workers: processes that read files (0: one a core).
       quick: probe only: finds neither damage, nor silence, nor files that look alike.
-      limit: seconds after which a file that does not even open is given up.
+      patience: seconds without a sign of life after which the process that reads a file is given up.
       progress: called with (files done, files in all).
 
     Raises:
       DataError: no such source, nothing in it, or `out` lies within it.
     """
     folder = _place(source, out)
-    listing = list_rows(source)
-    lines, tasks = _lines(listing, quick)
-    signatures: list[Signature | None] = [None] * len(lines)
-    with Thumbnails() as thumbnails:
-        count = min(workers or len(os.sched_getaffinity(0)), max(1, len(tasks)))
-        done = each(examine, [task for _, task, _ in tasks], workers=count, seconds=limit)
-        for number, (index, exam) in enumerate(done, 1):
-            place, _, rows = tasks[index]
-            signatures[place] = _enter(lines[place], rows, exam, seconds)
-            if isinstance(exam, Exam):
-                thumbnails.add(place, exam.thumbnail)
+    records = open_records(source, 0.0)
+    files = _Records(records) if records is not None else _Files(list_rows(source))
+    lines = files.lines
+    signatures: dict[int, Signature] = {}
+    count = min(workers or len(os.sched_getaffinity(0)), max(1, len(files)))
+    with Thumbnails() as thumbnails, Crew(examine, count=count, patience=patience) as crew:
+        for done, (task, result) in enumerate(crew.run(files.tasks(quick)), 1):
+            exam = Exam(faults=[("crashes", result.reason)]) if isinstance(result, Death) else result
+            _enter(lines[task.place], files.rows[task.place], exam, seconds, timed=records is None)
+            if exam.signature is not None and lines[task.place].usable:
+                signatures[task.place] = exam.signature
+            thumbnails.add(task.place, exam.thumbnail)
             if progress:
-                progress(number, len(tasks))
+                progress(done, len(files))
         _copies(lines, signatures)
-        report = Report(
-            source=listing.name, folder=folder, lines=lines, ignored=dict(listing.ignored.most_common()), quick=quick
-        )
+        report = Report(source=files.name, folder=folder, lines=lines, ignored=files.ignored, quick=quick)
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / "report.jsonl", (line.json() + "\n" for line in lines))
         _replace(folder / "report.html", write_html(report, thumbnails))
@@ -146,38 +143,73 @@ def _lies_within(folder: Path, source: Path) -> bool:
     return folder.resolve().is_relative_to(source.resolve())
 
 
-def _lines(listing: Listing, quick: bool) -> tuple[list[Line], list[tuple[int, Task, list[Row]]]]:
-    """A line for every file, and for everything that was listed as a fault; and what is to be examined."""
-    files: dict[str | Slice, list[Row]] = {}
-    for row in listing.rows:
-        files.setdefault(row.media, []).append(row)
-    sizes: dict[int, int] = defaultdict(int)
-    size = {media: _size(media) for media in files}
-    for number in size.values():
-        sizes[number] += 1
-    lines: list[Line] = []
-    tasks, by_id = [], {}
-    for media, rows in files.items():
-        line = Line(id=rows[0].id, path=str(media), ids=[row.id for row in rows], split=rows[0].split)
-        line.captions = sum(len(row.captions) for row in rows)
-        by_id.update(dict.fromkeys(line.ids, line))
-        tasks.append(
-            (len(lines), Task(media=media, quick=quick, digest=size[media] > 0 and sizes[size[media]] > 1), rows)
-        )
-        lines.append(line)
-    told = defaultdict(set)
-    for fault in listing.faults:
-        told[fault.id].add(fault.reason)
-        line = None if FAULTS[fault.reason].fatal else by_id.get(fault.id)
-        if line is None:
-            line = Line(id=fault.id, path="", ids=[fault.id])
-            lines.append(line)
-        line.faults.append((fault.reason, fault.detail))
-    beside = _CaptionFiles()
-    for place, _, rows in tasks:
-        if not lines[place].captions and not lines[place].faults and (name := beside.of(rows[0].media)):
-            lines[place].faults.append(("empty_captions", f"{name} holds none"))
-    return lines, tasks
+class _Files:
+    """The files of a listing. lines: one for each, and for everything that was listed as a fault. rows: by line."""
+
+    def __init__(self, listing: Listing):
+        self.name = listing.name
+        self.ignored = dict(listing.ignored.most_common())
+        files: dict[str | Slice, list[Row]] = {}
+        for row in listing.rows:
+            files.setdefault(row.media, []).append(row)
+        self.media = list(files)
+        self.rows = list(files.values())
+        self.lines = [
+            Line(
+                id=rows[0].id,
+                path=str(media),
+                ids=[row.id for row in rows],
+                split=rows[0].split,
+                captions=sum(len(row.captions) for row in rows),
+            )
+            for media, rows in files.items()
+        ]
+        by_id = {name: line for line in self.lines for name in line.ids}
+        for fault in listing.faults:
+            line = None if FAULTS[fault.reason].fatal else by_id.get(fault.id)
+            if line is None:
+                line = Line(id=fault.id, path="", ids=[fault.id])
+                self.lines.append(line)
+            line.faults.append((fault.reason, fault.detail))
+        beside = _CaptionFiles()
+        for line, media in zip(self.lines, self.media, strict=False):  # the lines of faults come behind
+            if not line.captions and not line.faults and (name := beside.of(media)):
+                line.faults.append(("empty_captions", f"{name} holds none"))
+
+    def __len__(self) -> int:
+        return len(self.media)
+
+    def tasks(self, quick: bool) -> Iterator[Task]:
+        sizes = [_size(media) for media in self.media]
+        shared = Counter(sizes)
+        for place, (media, size) in enumerate(zip(self.media, sizes, strict=True)):
+            yield Task(place=place, media=media, quick=quick, digest=size > 0 and shared[size] > 1)
+
+
+class _Records:
+    """The records of a prepared set, each a file of its own; they are read as they are examined."""
+
+    def __init__(self, source: Source):
+        self.name = source.name
+        self.ignored: dict[str, int] = {}
+        self._source = source
+        self.lines: list[Line] = []
+        self.rows: list[list[Row]] = []
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def tasks(self, quick: bool) -> Iterator[Task]:
+        for place in range(len(self._source)):
+            try:
+                item = self._source[place]
+            except MediaError as error:
+                self.lines.append(Line(id=f"record {place}", path=error.path, faults=[(error.kind, error.reason)]))
+                self.rows.append([])
+                continue
+            self.lines.append(Line(id=item.id, path="", ids=[item.id], captions=len(item.captions)))
+            self.rows.append([Row(id=item.id, media="", captions=item.captions)])
+            yield Task(place=place, media=item.media, quick=quick, digest=True)
 
 
 class _CaptionFiles:
@@ -207,28 +239,21 @@ def _size(media: str | Slice) -> int:
         return -1
 
 
-def _enter(line: Line, rows: Sequence[Row], exam: Exam | Lost, seconds: float) -> Signature | None:
-    """Enters what was found in a file into its line; returns its signature if it may be compared with others."""
-    if isinstance(exam, Lost):
-        line.faults.append(("crashes", exam.reason))
-        return None
+def _enter(line: Line, rows: Sequence[Row], exam: Exam, seconds: float, *, timed: bool) -> None:
+    """Enters what was found in a file, and how its rows fit it, into its line."""
     line.facts = exam.facts
     line.faults += exam.faults
     if not line.usable:
-        return None
+        return
     begin, end = exam.facts.get("start", 0.0), exam.facts.get("end")
     short = [row for row in rows if _length(row, begin, end) < seconds - TOLERANCE]
     if short:
-        length = _length(short[0], begin, end)
-        detail = f"{max(0.0, length):.2f} s of {seconds:.2f} s"
-        many = f"{len(short)} of {len(rows)} rows: {short[0].id}: {detail}"
-        if len(short) == len(rows):
-            line.faults.append(("too_short", detail if len(rows) == 1 else many))
-        else:
-            line.faults.append(("short_rows", many))
+        detail = f"{max(0.0, _length(short[0], begin, end)):.2f} s of {seconds:.2f} s"
+        if len(rows) > 1:
+            detail = f"{len(short)} of {len(rows)} rows: {short[0].id}: {detail}"
+        line.faults.append(("too_short" if len(short) == len(rows) else "short_rows", detail))
     for row in rows:
-        line.faults += caption_faults(row.captions, end)
-    return exam.signature
+        line.faults += caption_faults(row.captions, end, timed=timed)
 
 
 def _length(row: Row, begin: float, end: float | None) -> float:
@@ -238,43 +263,14 @@ def _length(row: Row, begin: float, end: float | None) -> float:
     return min(end if row.end is None else row.end, end) - max(row.start, begin)
 
 
-def caption_faults(captions: Iterable[Caption], end: float | None) -> list[tuple[str, str]]:
-    """The faults of captions of a file that ends at `end` (seconds; None: never)."""
-    found: dict[str, list[str]] = defaultdict(list)
-    last = 0.0
-    for caption in captions:
-        start, stop = caption.start, caption.end
-        shown = f"{start:g}-{stop:g} s" if stop < float("inf") else "throughout"
-        outside = end is not None and (start >= end or (stop < float("inf") and stop > end + OVERHANG))
-        if outside:
-            found["caption_times"].append(f"{shown} in a file of {end:.2f} s")
-        elif start < 0 or stop < start or start < last:
-            found["caption_times"].append(f"{shown} after {last:g} s")
-        last = start
-        if not caption.text.strip():
-            found["empty_captions"].append(shown)
-        elif not is_text(caption.text):
-            found["not_text"].append(f"{shown}: {caption.text[:40]!r}")
-    return [
-        (reason, f"{len(at)}: {'; '.join(at[:NAMED])}" + ("; …" if len(at) > NAMED else ""))
-        for reason, at in found.items()
-    ]
-
-
-def is_text(text: str) -> bool:
-    """Whether a caption says something: it has a letter outside of markup and links."""
-    said = words(TAG.sub(" ", text))
-    return any(character.isalpha() for word in said for character in word) and "\ufffd" not in text
-
-
-def _copies(lines: list[Line], signatures: list[Signature | None]) -> None:
+def _copies(lines: list[Line], signatures: dict[int, Signature]) -> None:
     """Enters which files are copies of an earlier one."""
     first: dict[str, int] = {}
     for place, line in enumerate(lines):
         original = first.setdefault(line.facts.get("sha256") or f"{place}", place)
         if original != place:
             line.faults.append(("duplicate", _relation("the same as", lines[original], line)))
-            signatures[place] = None
+            signatures.pop(place, None)
     for original, other in alike(signatures):
         lines[other].faults.append(("near_duplicate", _relation("like", lines[original], lines[other])))
 

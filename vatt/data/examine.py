@@ -2,9 +2,13 @@
 
 import hashlib
 import io
+import multiprocessing
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -22,6 +26,8 @@ from vatt.data.media import MediaInfo, decode_clip, probe
 from vatt.data.resample import mono
 from vatt.errors import MediaError
 
+MEMORY = 8 << 30  # bytes of address space
+PATIENCE, SLOWEST = 60.0, 2.0  # seconds a file may take, and how many more for each that it lasts
 SILENCE = 1e-3  # of full scale (-60 dB); a track whose mix never exceeds it is silent
 GAP = 0.05  # seconds by which sound may jump: no clip can be cut across more
 DIFFER = 0.25  # seconds between the ends of sound and picture that go unreported
@@ -41,24 +47,43 @@ class Exam:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """quick: probe only. digest: hash the content, since another file has the same size."""
+    """place: tells it from others. quick: probe only. digest: hash the content: another file has the same size."""
 
     media: Medium
+    place: int = 0
     quick: bool = False
     digest: bool = False
 
 
-def examine(task: Task, extend: Callable[[float], None] = lambda seconds: None) -> Exam:
+def examine(task: Task, alive: Callable[[], None] = lambda: None) -> Exam:
     """Probes a file and, unless quick, decodes it from beginning to end once, in bounded memory.
 
     Args:
-      extend: called with how many seconds that may take (vatt.data.guarded).
+      alive: called while it is at work (vatt.data.crew).
     """
+    _limit_memory()
+    try:
+        return _examine(task, alive)
+    except Exception as error:  # whatever a file does to the libraries that read it costs that file alone
+        return Exam(faults=[("crashes", f"{type(error).__name__}: {error}")])
+
+
+@lru_cache(maxsize=1)
+def _limit_memory() -> None:
+    """Of worker processes: a file that asks for more fails, before the system ends other processes for it."""
+    if sys.platform == "linux" and multiprocessing.parent_process() is not None:
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY if hard < 0 else min(MEMORY, hard), hard))
+
+
+def _examine(task: Task, alive: Callable[[], None]) -> Exam:
     exam, media = Exam(), task.media
     name = media.name if isinstance(media, Slice | Encoded | Decoded) else str(media)
     try:
-        if isinstance(media, str | Slice):
-            exam.facts["bytes"] = media.size if isinstance(media, Slice) else os.path.getsize(media)
+        if not isinstance(media, Decoded):
+            exam.facts["bytes"] = _size(media)
             if task.digest:
                 exam.facts["sha256"] = _digest(media)
         info = probe(media)
@@ -83,10 +108,11 @@ def examine(task: Task, extend: Callable[[float], None] = lambda seconds: None) 
                 _look(exam, media, info)
             return exam
         with opened(media) as file:
-            _read(exam, file, known=info is not None, quick=task.quick, extend=extend)
+            _read(exam, file, quick=task.quick, alive=alive)
     except MediaError as error:
-        if info is not None:
-            exam.faults.append((error.kind, error.reason))
+        exam.faults.append((error.kind, error.reason))
+    if info is None:  # all else follows from its being cut short
+        exam.faults = [(kind, reason) for kind, reason in exam.faults if kind == "truncated"]
     return exam
 
 
@@ -104,11 +130,17 @@ def _look(exam: Exam, media: Medium, info: MediaInfo) -> None:
     exam.thumbnail = _jpeg(np.asarray(Image.fromarray(picture).resize(shape)))
 
 
-def _digest(media: str | Slice) -> str:
-    if isinstance(media, Slice):
-        return hashlib.sha256(media.read()).hexdigest()
-    with open(media, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _size(media: str | Slice | Encoded) -> int:
+    if isinstance(media, Encoded):
+        return len(media.data)
+    return media.size if isinstance(media, Slice) else os.path.getsize(media)
+
+
+def _digest(media: str | Slice | Encoded) -> str:
+    if isinstance(media, str):
+        with open(media, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(media.data if isinstance(media, Encoded) else media.read()).hexdigest()
 
 
 def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
@@ -145,13 +177,14 @@ def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
             exam.faults.append(("late_start", f"both run from {info.late_start:.2f} s on"))
 
 
-def _read(exam: Exam, file: Opened, *, known: bool, quick: bool, extend: Callable[[float], None]) -> None:
-    """The pass over all packets. known: what the probe knows is; else the file is cut short, as has been said."""
+def _read(exam: Exam, file: Opened, *, quick: bool, alive: Callable[[], None]) -> None:
+    """The pass over all packets."""
     for stream in file.streams:
         exam.facts[f"{stream.type}_codec"] = stream.codec_context.name
     if quick:
         return
-    extend(60 + 2 * (file.container.duration or 0) / av.time_base)
+    allowed = PATIENCE + SLOWEST * (file.container.duration or 0) / av.time_base
+    until = time.monotonic() + allowed
     picture = _Picture(file.origin) if file.video is not None else None
     sound = _Sound(file.origin) if file.audio is not None else None
     sinks = {}
@@ -160,12 +193,16 @@ def _read(exam: Exam, file: Opened, *, known: bool, quick: bool, extend: Callabl
     if file.audio is not None:
         sinks[file.audio.index] = sound
     for packet, frames in _decoded(exam, file):
+        alive()
+        if time.monotonic() > until:
+            exam.faults.append(("crashes", f"decoding takes longer than {allowed:.0f} s"))
+            break
         sink = sinks[packet.stream_index]
         if frames is None:
             sink.bad += 1
         for frame in frames or ():
             sink.add(frame)
-    _conclude(exam, picture, sound, known=known)
+    _conclude(exam, picture, sound)
 
 
 def _decoded(exam: Exam, file: Opened) -> Iterator[tuple[Any, list | None]]:
@@ -212,20 +249,20 @@ class _Sound:
         samples = mono(frame)
         self.peak = max(self.peak, float(abs(samples).max(initial=0.0)))
         self.loudness.add(samples, frame.sample_rate)
-        time = frame.time
-        if time is not None and self.next is not None and abs(time - self.next) > GAP:
-            self.gaps.append(f"{self.next - self.origin:.2f} to {time - self.origin:.2f} s")
-        begin = time if time is not None else self.next
+        at = frame.time
+        if at is not None and self.next is not None and abs(at - self.next) > GAP:
+            self.gaps.append(f"{self.next - self.origin:.2f} to {at - self.origin:.2f} s")
+        begin = at if at is not None else self.next
         self.next = None if begin is None else begin + frame.samples / frame.sample_rate
 
 
-def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None, *, known: bool) -> None:
+def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> None:
     """Faults and the signature, from all that was decoded."""
     facts, faults = exam.facts, exam.faults
     for what, sink in (("picture", picture), ("sound", sound)):
         if sink is None:
             continue
-        if not sink.frames and known:
+        if not sink.frames:
             faults.append(("unreadable", f"nothing of its {what} can be decoded"))
         elif sink.bad:
             faults.append(("damaged", f"{sink.bad} packets of its {what} cannot be decoded"))

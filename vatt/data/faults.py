@@ -24,7 +24,7 @@ FAULTS: dict[str, Kind] = {
     "bad_row": Kind("a line of the manifest that cannot be used", "correct the line named", True),
     "bad_name": Kind("its name is not UTF-8", "rename it, for instance with convmv", True),
     "outside": Kind("its path leaves the folder of its manifest or archive", "correct the path", True),
-    "crashes": Kind("reading it crashes or hangs the decoder", "remove it, or re-encode it with another tool", True),
+    "crashes": Kind("the decoder died of it, or hung", "remove it, or re-encode it", True),
     "undecodable": Kind("a clip of it could not be decoded; another was taken", "run vatt data check", True),
     # A file that gives clips, but perhaps not what was meant
     "short_rows": Kind("some of its rows are shorter than one clip", "correct their times, or shorten the clip", False),
