@@ -9,12 +9,30 @@ import numpy as np
 import pytest
 
 from vatt.config import ClipConfig
-from vatt.data.media import decode_clip, probe
+from vatt.data import media
+from vatt.data.canvas import to_rgb
+from vatt.data.crops import centre
+from vatt.data.items import Item
+from vatt.data.media import probe
 from vatt.data.resample import resample
 from vatt.errors import MediaError
 
 CLIP = ClipConfig(frames=10, fps=10.0, size=64, sample_rate=16_000, samples=16_000)
 BITS = 8
+
+
+def decode_clip(path, start, clip, *, canvas=None, crop=centre):
+    """A clip of all that a file holds, with pictures in RGB and sound in [-1, 1]."""
+    try:
+        with av.open(str(path)) as container:
+            video, audio = bool(container.streams.video), bool(container.streams.audio)
+    except (av.error.FFmpegError, OSError):
+        video = audio = True
+    item = Item(id="", media=str(path), end=np.inf, has_video=video, has_audio=audio)
+    example = media.decode_clip(item, start, clip, crop=crop, canvas=canvas or clip.size + clip.size % 2)
+    box, colour = example["video_box"], int(example["video_colour"])
+    rgb = to_rgb(example["video"], box, colour, clip.size)
+    return example | {"video": rgb, "audio": example["audio"] / np.float32(32768)}
 
 
 def picture(number: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
@@ -165,7 +183,7 @@ def test_audio_is_the_very_samples_of_a_full_decode(counted, start):
     clip = ClipConfig(frames=10, fps=10, size=64, sample_rate=48_000, samples=48_000)
     audio = decode_clip(counted, start, clip)["audio"]
     first = round(start * 48_000)
-    np.testing.assert_allclose(audio, whole_audio(counted)[first : first + 48_000], atol=1e-6)
+    np.testing.assert_allclose(audio, whole_audio(counted)[first : first + 48_000], atol=1 / 32768)
 
 
 @pytest.mark.parametrize("start", [0.0, 0.3, 1.5, 4.321, 6.99])
@@ -173,7 +191,7 @@ def test_audio_is_the_very_samples_of_a_full_decode(counted, start):
 def test_resampled_audio_is_a_cut_of_the_resampled_whole(counted, start, rate):
     clip = ClipConfig(frames=10, fps=10, size=64, sample_rate=rate, samples=rate)
     expected = resample(whole_audio(counted), 48_000, rate, start=round(start * rate), samples=rate)
-    np.testing.assert_allclose(decode_clip(counted, start, clip)["audio"], expected, atol=1e-6)
+    np.testing.assert_allclose(decode_clip(counted, start, clip)["audio"], expected, atol=1 / 32768)
 
 
 @pytest.mark.parametrize("source", [8000, 11_025, 16_000, 22_050, 44_100, 48_000])
@@ -294,8 +312,8 @@ def test_flash_and_click_coincide_within_a_frame(flashes, name, instant, lead):
 def test_probe_tells_how_long_a_file_lasts_and_every_clip_within_can_be_decoded(flashes, name):
     info = probe(flashes[name])
     assert info.has_audio
-    assert info.duration == pytest.approx(5.0, abs=0.08)
-    for start in np.linspace(0, info.duration - 1.0, 5):
+    assert info.end == pytest.approx(5.0, abs=0.08)
+    for start in np.linspace(0, info.end - 1.0, 5):
         decode_clip(flashes[name], float(start), CLIP)
 
 
@@ -320,7 +338,7 @@ def test_a_file_that_does_not_state_its_duration_is_measured(folder):
     path.write_bytes(pipe.data)
     with av.open(str(path)) as container:
         assert container.duration is None
-    assert probe(path).duration == pytest.approx(3.0, abs=0.03)
+    assert probe(path).end == pytest.approx(3.0, abs=0.03)
     assert number(decode_clip(path, 1.9, CLIP)["video"][0]) == 47
 
 
@@ -350,7 +368,7 @@ def test_sound_that_ends_before_the_clip_is_an_error(folder):
         MediaError, match=r"mute_end\.mp4: asked for audio from 0\.00 to 1\.00 s; the audio ends at 0\.9"
     ):
         decode_clip(path, 0.0, CLIP)
-    assert probe(path).duration == pytest.approx(0.9, abs=0.03)
+    assert probe(path).end == pytest.approx(0.9, abs=0.03)
 
 
 def test_a_little_sound_missing_at_the_end_is_silence(folder):
@@ -403,16 +421,9 @@ def test_what_is_not_a_video_is_an_error(folder, act):
     text.write_text("not a video " * 100)
     empty = folder / "empty.mp4"
     empty.touch()
-    with av.open(str(folder / "song.mp4"), "w") as container:
-        stream = container.add_stream("aac", 16_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone(1, 16_000).astype(np.float32)[None], "fltp", "mono")
-        frame.sample_rate, frame.pts = 16_000, 0
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
     for path, reason in [
         (text, "cannot be decoded"),
         (empty, "cannot be decoded"),
-        (folder / "song.mp4", "no video"),
         (folder / "absent.mp4", "no such file"),
         (folder, ""),
     ]:

@@ -2,295 +2,312 @@
 
 Times are seconds from the start of the container, so that files whose clocks start elsewhere (MPEG-TS) need
 no care. Frames are picked by their time stamps, never by counting, so that variable frame rates come out
-right. Nothing is padded in silence: a file that cannot give the clip raises `MediaError`.
+right. Nothing is padded in silence: a file that cannot give the clip raises `MediaError`. ODD_FILES.md lists what
+becomes of files that are out of the ordinary.
 
 Tolerances, because files seldom end both streams at the same instant:
   video: a frame is shown for its duration; the last one up to 50 ms longer, the first one from 50 ms before.
   audio: up to 50 ms missing at either end of the clip are zeros. An AAC frame lasts 21 to 64 ms.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import av
 import av.error
 import numpy as np
-from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 
 from vatt.config import ClipConfig
-from vatt.data.resample import ZEROS, mono, resample
+from vatt.data import stills
+from vatt.data.canvas import BT601
+from vatt.data.container import PACKETS, SECONDS, Opened, check_size, opened
+from vatt.data.crops import Crop
+from vatt.data.gather import PRE_ROLL, TOLERANCE, Pictures, Sound, aspect
+from vatt.data.items import Decoded, Item, Medium
 from vatt.errors import MediaError
 
-TOLERANCE = 0.05  # seconds; see above
-EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
-PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 NEAR = 1.0  # seconds; decoding from the beginning is as fast as seeking up to here
 BACK = 10.0  # seconds before the clip at which reading starts again when a seek overshot
+PROBED = 5_000_000  # most packets read to find where a file ends: a day of film
+FIRST = 50  # packets in which a frame must have come that tells the rotation
+INDEX = 500  # frames of an index that are looked at to tell whether the frame rate varies
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInfo:
-    """What a file holds. Clips can be cut between `start` and `duration`, while all its streams run.
+    """What a file holds. Clips can be cut between `start` and `end`, while all its streams run.
 
-    Both are seconds from the start of the container; `start` is 0 but where one stream begins late.
+    start, end: seconds from the start of the container; `start` is 0 but where one stream begins late, `end` is
+      infinite for a still picture.
+    width, height: pixels as displayed: after rotation, and with square pixels.
+    fps: mean frames per second, 0 if unknown.
+    rotation: degrees counter-clockwise that turn the stored picture upright; known once a frame was decoded.
+    sample_rate: Hz.
+    variable_rate: whether frames last unequally long; None if too few were seen to tell.
+    duration_video, duration_audio: how long each stream runs (seconds).
+    late_start: by how much one stream begins after the other (seconds), 0 up to the tolerance.
     """
 
-    path: str
-    duration: float
-    has_audio: bool
     start: float = 0.0
+    end: float = np.inf
+    has_video: bool = True
+    has_audio: bool = False
+    still: bool = False
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    rotation: int = 0
+    sample_rate: int = 0
+    channels: int = 0
+    variable_rate: bool | None = None
+    duration_video: float = 0.0
+    duration_audio: float = 0.0
+    late_start: float = 0.0
 
 
-def probe(path: str | Path) -> MediaInfo:
+def probe(media: Medium) -> MediaInfo:
     """Reads how long a file is, from the packets at its end: headers may promise more than there is.
 
     Raises:
-      MediaError: the file is missing, is not media, has no video, or is truncated.
+      MediaError: the file is missing, is not media, has neither video nor sound, is beyond what is sane, or is
+        truncated.
     """
-    with _opened(path) as container:
-        streams, origin = _streams(container), _origin(container)
-        begins = [float((stream.start_time or 0) * stream.time_base) - origin for stream in streams]
-        stated = (container.duration or 0) / av.time_base
-        ends = _ends(container, streams, origin, stated)
-    if len(ends) < len(streams):
-        with _opened(path) as container:  # a seek may miss what a long stream's short companion holds
-            ends = _ends(container, _streams(container), origin, 0.0)
-    if len(ends) < len(streams):
-        raise MediaError(path, "a stream of the file is empty; it may be truncated")
+    if isinstance(media, Decoded):
+        return _probe_arrays(media)
+    if stills.is_still(media):
+        width, height, turned = stills.size_of(media)
+        return MediaInfo(still=True, width=width, height=height, rotation=90 if turned else 0)
+    name = str(media)
+    with opened(media) as file:
+        stated = (file.container.duration or 0) / 1e6
+        if stated > SECONDS:
+            raise MediaError(name, f"says that it lasts {stated:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
+        kinds = {stream.type: stream.index for stream in file.streams}
+        begins = {s.index: float((s.start_time or 0) * s.time_base) - file.origin for s in file.streams}
+        ends, times = _ends(file, stated)
+        facts = _facts(file)  # first: it reads the beginning
+        variable = _variable_rate(file, times)
+    if len(ends) < len(begins):
+        with opened(media) as file:  # a seek may miss what a long stream's short companion holds
+            ends, times = _ends(file, 0.0)
+    if len(ends) < len(begins):
+        raise MediaError(name, "a stream of the file is empty; it may be truncated", "truncated")
     # Matroska states the end on its own clock, which may start late, rather than how long it lasts.
     last = max(ends.values())
-    if last < stated - max(origin, 0.0) - 1.0:
-        raise MediaError(path, f"truncated: it should last {stated:.2f} s but ends at {last:.2f} s")
-    start = max(begins) if max(begins) > TOLERANCE else 0.0
-    return MediaInfo(path=str(path), duration=min(ends.values()), has_audio=len(streams) > 1, start=start)
+    if last < stated - max(file.origin, 0.0) - 1.0:
+        raise MediaError(name, f"truncated: it should last {stated:.2f} s but ends at {last:.2f} s", "truncated")
+    if last > SECONDS:
+        raise MediaError(name, f"ends at {last:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
+    late = max(begins.values()) - min(begins.values())
+    spans = {index: max(0.0, ends[index] - begins[index]) for index in ends}
+    return MediaInfo(
+        start=max(begins.values()) if max(begins.values()) > TOLERANCE else 0.0,
+        end=min(ends.values()),
+        duration_video=spans[kinds["video"]] if "video" in kinds else 0.0,
+        duration_audio=spans[kinds["audio"]] if "audio" in kinds else 0.0,
+        late_start=late if late > TOLERANCE else 0.0,
+        variable_rate=variable,
+        **facts,
+    )
 
 
-def decode_clip(path: str | Path, start: float, clip: ClipConfig) -> dict[str, np.ndarray]:
+def decode_clip(item: Item, start: float, clip: ClipConfig, *, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
     """Decodes the clip that begins at `start`.
 
-    Frame i is the one shown at `start + i / clip.fps`, its short side scaled to `clip.size` and its centre
-    cut out; the file's rotation is applied. The audio is mixed down to mono and resampled to
+    Frame i is the one shown at `start + i / clip.fps`, upright. The audio is mixed down to mono and resampled to
     `clip.sample_rate`; it starts at the same instant, to the nearest sample, or to the container's clock
     where that is coarser (Matroska: 1 ms).
 
     Args:
-      path: the media file.
+      item: the medium, and which of video and audio is wanted of it.
       start: where the clip begins (seconds from the start of the file).
       clip: frames, frame rate, picture size, sampling rate, samples.
+      crop: chooses the part to show, given width and height as displayed.
+      canvas: side of the canvas (P, even). If it equals `clip.size`, the part is scaled to the whole of it; otherwise
+        only what would not fit is scaled down, and the rest of the way is the device's.
 
     Returns:
-      `video` [T H W C] uint8, `audio` [S] float32 in [-1, 1], `audio_mask` [] bool: False, and zeros for
-      audio, when the file has no audio stream.
+      video [T 3P/2 P] uint8, I420 (`vatt.data.canvas`); video_box [4] float32, the part of the canvas to show: top,
+      left, height, width; video_colour [] int32, a colour code; video_mask [] bool;
+      audio [S] int16, full scale being 32768; audio_mask [] bool.
+      Where a mask is False, the item lacks the modality and its arrays are zeros.
 
     Raises:
       MediaError: the file is missing, is not media, is damaged, or does not hold the whole clip.
     """
+    if canvas % 2 or canvas < 2:
+        raise ValueError(f"a canvas of {canvas} pixels: its side must be even")
+    if not 0 <= start <= SECONDS:
+        raise MediaError(item.media, f"a clip cannot begin at {start} s")
+    result = {
+        "video_mask": np.array(item.has_video),
+        "audio_mask": np.array(item.has_audio),
+    }
+    media = item.media
+    if isinstance(media, Decoded):
+        if item.has_video:
+            result |= stills.draw_arrays(media, start, clip, crop, canvas, still=item.still)
+        if item.has_audio:
+            result["audio"] = stills.cut_array(media, start, clip)
+    elif item.still:
+        result |= stills.draw_still(media, clip, crop, canvas)
+        if item.has_audio:
+            raise MediaError(media, "is a picture, and has no sound")
+    else:
+        result |= _read_clip(item, start, clip, crop, canvas)
+    if not item.has_video:
+        result["video"] = np.zeros((clip.frames, canvas * 3 // 2, canvas), np.uint8)
+        result["video_box"] = np.array([0, 0, canvas, canvas], np.float32)
+        result["video_colour"] = np.array(BT601, np.int32)
+    if not item.has_audio:
+        result["audio"] = np.zeros(clip.samples, np.int16)
+    return result
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Whether sound is digital silence, but for the last bit. [S] int16"""
+    return not samples.size or int(samples.max()) - int(samples.min()) <= 2
+
+
+def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
+    media = item.media
+    assert not isinstance(media, Decoded)
+    name = str(media)
     # A seek may land too late (MPEG-TS goes to the next key frame): then read from further back.
-    for entry in [None] if start < NEAR else [start - PRE_ROLL, start - BACK, None]:
-        with _opened(path) as container:
-            streams, origin = _streams(container), _origin(container)
-            parts: dict[int, _Picture | _Sound] = {streams[0].index: _Picture(path, start, clip)}
-            if len(streams) > 1:
-                parts[streams[1].index] = _Sound(path, start, clip)
+    entries = [None] if start < NEAR else [start - PRE_ROLL, start - BACK, None]
+    for entry in entries:
+        with opened(media) as file:
+            if file.container.format.name == "mp3" and entry is not None:
+                continue  # it has no index, and guesses where it landed
+            parts: dict[int, Any] = {}
+            pictures = sound = None
+            if item.has_video:
+                if file.video is None:
+                    raise MediaError(name, "has no video stream", "no_video")
+                pictures = parts[file.video.index] = Pictures(file, start, clip, crop, canvas)
+            if item.has_audio:
+                if file.audio is None:
+                    raise MediaError(name, "has no sound", "no_audio")
+                sound = parts[file.audio.index] = Sound(file, start, clip)
             if entry is not None:
-                container.seek(int((entry + origin) * av.time_base))
-            _read(container, streams, parts, origin)
+                file.seek(entry)
+            _read(file, parts)
             if entry is None or all(part.entered for part in parts.values()):
-                results = [part.result() for part in parts.values()]
-                audio = results[1] if len(results) > 1 else np.zeros(clip.samples, np.float32)
-                return {"video": results[0], "audio": audio, "audio_mask": np.array(len(results) > 1)}
+                result = pictures.result() if pictures else {}
+                if sound:
+                    result["audio"] = sound.result()
+                return result
     raise AssertionError("the last entry is the beginning of the file")
 
 
-def _read(container, streams: list, parts: dict, origin: float) -> None:
-    """Decodes packets from where the container stands until every part has what it needs."""
-    bases = {stream.index: float(stream.time_base) for stream in streams}
-    waiting = len(parts)
-    for packet in container.demux(streams):
-        index = packet.stream_index
-        part, base = parts[index], bases[index]
-        if part.done or (packet.pts is not None and part.skips(packet.pts * base - origin)):
-            continue
-        for frame in packet.decode():
-            if frame.pts is not None and not part.done:
-                part.add(frame.pts * base - origin, frame)
-        if part.done:
-            waiting -= 1
-            if not waiting:
-                return
+def _read(file: Opened, parts: dict[int, Any]) -> None:
+    """Feeds packets from where the container stands until every part has what it needs."""
+    streams = [stream for stream in file.streams if stream.index in parts]
+    for count, packet in enumerate(file.container.demux(streams)):
+        part = parts[packet.stream.index]  # its own index is wrong in the packets that end the streams
+        part.feed(packet)
+        if part.done and all(part.done for part in parts.values()):
+            return
+        if count > PACKETS:
+            raise MediaError(file.name, f"the clip lies more than {PACKETS} packets in; re-encode it", "too_large")
 
 
-class _Picture:
-    """Gathers the frames shown at the instants of a clip, out of frames in order; converts only those."""
-
-    def __init__(self, path, start: float, clip: ClipConfig):
-        self.path = path
-        self.start = start
-        self.fps = clip.fps
-        self.pictures = np.empty((clip.frames, clip.size, clip.size, 3), np.uint8)
-        self.kept = 0
-        self.shown: Any = None  # the frame on show, until the next one comes
-        self.since = 0.0
-        self.period = 0.0  # between the last two frames
-        self.first = np.inf
-        self.reformatter = VideoReformatter()
-
-    @property
-    def done(self) -> bool:
-        return self.kept == len(self.pictures)
-
-    @property
-    def entered(self) -> bool:
-        return self.first <= self.start + EPSILON
-
-    def skips(self, time: float) -> bool:
-        return False  # later frames may refer to any earlier one
-
-    def add(self, time: float, frame: av.VideoFrame) -> None:
-        if self.shown is None:
-            self.first = time
-        else:
-            self._show_until(time - EPSILON)
-            self.period = time - self.since
-        self.shown, self.since = frame, time
-
-    def _show_until(self, end: float) -> None:
-        picture = None
-        while not self.done and self.start + self.kept / self.fps < end:
-            if picture is None:
-                picture = self._convert(self.shown)
-            self.pictures[self.kept] = picture
-            self.kept += 1
-
-    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
-        """Scales the short side and cuts out the centre. [H W C]"""
-        size = self.pictures.shape[1]
-        scale = size / min(frame.width, frame.height)
-        width, height = max(size, round(frame.width * scale)), max(size, round(frame.height * scale))
-        # One thread: swscale would start one a core for every frame.
-        picture = self.reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1
-        ).to_ndarray()
-        top, left = (height - size) // 2, (width - size) // 2
-        picture = picture[top : top + size, left : left + size]
-        return np.rot90(picture, frame.rotation // 90) if frame.rotation else picture
-
-    def result(self) -> np.ndarray:
-        clip_end = self.start + (len(self.pictures) - 1) / self.fps
-        asked = f"asked for video from {self.start:.2f} to {clip_end:.2f} s"
-        if self.shown is None:
-            raise MediaError(self.path, f"{asked}; no frame of it could be decoded")
-        if self.first > self.start + TOLERANCE:
-            raise MediaError(self.path, f"{asked}; the video starts at {self.first:.2f} s")
-        if not self.done:
-            frame = self.shown
-            end = self.since + (float(frame.duration * frame.time_base) or self.period)
-            self._show_until(end + TOLERANCE)
-            if not self.done:
-                raise MediaError(self.path, f"{asked}; the video ends at {end:.2f} s")
-        return self.pictures
+def _probe_arrays(media: Decoded) -> MediaInfo:
+    video, audio = media.video, media.audio
+    if video is None and audio is None:
+        raise MediaError(media, "has neither video nor sound", "no_streams")
+    if audio is not None and not media.sample_rate > 0:
+        raise MediaError(media, f"its sound has {media.sample_rate} samples a second")
+    still = video is not None and len(video) == 1
+    if video is not None and not still and not media.fps > 0:
+        raise MediaError(media, f"its video runs at {media.fps} frames a second")
+    duration_video = 0.0 if video is None else np.inf if still else len(video) / media.fps
+    duration_audio = 0.0 if audio is None else len(audio) / media.sample_rate
+    return MediaInfo(
+        end=min(d for d, held in ((duration_video, video), (duration_audio, audio)) if held is not None),
+        has_video=video is not None,
+        has_audio=audio is not None,
+        still=still,
+        width=0 if video is None else video.shape[2],
+        height=0 if video is None else video.shape[1],
+        fps=0.0 if video is None else media.fps,
+        sample_rate=media.sample_rate,
+        channels=0 if audio is None else 1,
+        variable_rate=None if video is None or still else False,
+        duration_video=duration_video,
+        duration_audio=duration_audio,
+    )
 
 
-class _Sound:
-    """Gathers the audio around a clip, out of frames that come in order."""
-
-    def __init__(self, path, start: float, clip: ClipConfig):
-        self.path = path
-        self.start = start
-        self.clip = clip
-        self.end = start + clip.samples / clip.sample_rate
-        self.samples = av.AudioFifo()  # joins frames in one array, which costs less than an array each
-        self.first = np.inf
-        self.since = np.inf  # where the next frame should begin
-        self.ahead = 2 * ZEROS / min(clip.sample_rate, 8000)  # as far as the filter that resamples looks
-
-    @property
-    def done(self) -> bool:
-        return self.first < np.inf and self.since > self.end + self.ahead
-
-    @property
-    def entered(self) -> bool:
-        return self.first <= self.start - PRE_ROLL / 2
-
-    def skips(self, time: float) -> bool:
-        return time < self.start - PRE_ROLL
-
-    def add(self, time: float, frame: av.AudioFrame) -> None:
-        if self.first == np.inf:
-            self.first = self.since = time
-        elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.path, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it")
-        frame.pts = None  # checked just now; the queue would allow for no rounding
-        try:
-            self.samples.write(frame)
-        except ValueError as error:
-            raise MediaError(self.path, f"the audio changes its format at {time:.2f} s; re-encode it") from error
-        self.since += frame.samples / frame.sample_rate
-
-    def result(self) -> np.ndarray:
-        clip = self.clip
-        asked = f"asked for audio from {self.start:.2f} to {self.end:.2f} s"
-        sound = self.samples.read()
-        if sound is None:
-            raise MediaError(self.path, f"{asked}; none of it could be decoded")
-        if self.first > self.start + TOLERANCE:
-            raise MediaError(self.path, f"{asked}; the audio starts at {self.first:.2f} s")
-        if self.since < self.end - TOLERANCE:
-            raise MediaError(self.path, f"{asked}; the audio ends at {self.since:.2f} s")
-        # Samples count from the start of the container at either rate, so that a clip does not depend on
-        # where decoding began.
-        source, target = sound.sample_rate, clip.sample_rate
-        first, start = round(self.first * source), round(self.start * target)
-        audio = resample(mono(sound), source, target, offset=first, start=start, samples=clip.samples)
-        return np.clip(audio, -1, 1, out=audio)
+def _facts(file: Opened) -> dict[str, Any]:
+    """What the headers say, and of rotation and size the first frame."""
+    facts: dict[str, Any] = {"has_video": file.video is not None, "has_audio": file.audio is not None}
+    if file.video is not None:
+        frame = _first_frame(file)
+        width, height = frame.width, frame.height
+        check_size(file.name, width, height)
+        width = round(width * aspect(file.video))
+        rotation = round(frame.rotation / 90) % 4 * 90 if isinstance(frame, av.VideoFrame) else 0
+        facts |= {
+            "width": height if rotation % 180 else width,
+            "height": width if rotation % 180 else height,
+            "rotation": rotation,
+            "fps": float(file.video.average_rate or 0),
+        }
+    if file.audio is not None:
+        facts |= {"sample_rate": file.audio.codec_context.sample_rate, "channels": file.audio.codec_context.channels}
+    return facts
 
 
-@contextmanager
-def _opened(path) -> Iterator:
-    """The open container. Errors of the codecs, within the block too, become `MediaError`."""
-    try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            yield container
-    except FileNotFoundError as error:
-        raise MediaError(path, "no such file") from error
-    except (av.error.FFmpegError, OSError) as error:
-        reason = f"cannot be decoded ({error.strerror or error}); it may be damaged or not media"
-        raise MediaError(path, reason) from error
+def _first_frame(file: Opened) -> Any:
+    """The first frame that decodes, of the first few packets; if none does, what the header says of frames."""
+    stream: Any = file.video
+    for packet in islice(file.container.demux(stream), FIRST):
+        with suppress(av.error.FFmpegError):
+            for frame in packet.decode():
+                return frame
+    return stream.codec_context
 
 
-def _streams(container) -> list:
-    """The video stream and, if there is one, the audio stream, each set to decode in the calling thread."""
-    video = container.streams.best("video")
-    if video is None or video.disposition & Disposition.attached_pic:
-        raise MediaError(container.name, "has no video stream")
-    audio = container.streams.best("audio")
-    streams = [video] if audio is None else [video, audio]
-    for stream in streams:
-        stream.thread_type = "NONE"  # callers decode many clips at once; codec threads would only add work
-        stream.codec_context.thread_count = 1
-    return streams
+def _variable_rate(file: Opened, times: list[float]) -> bool | None:
+    """Whether frames last unequally long, by the index if there is one, or else by the frames at the end."""
+    if file.video is None:
+        return None
+    index = file.video.index_entries
+    if file.container.format.name.startswith("mov") and len(index) > 2:  # of MP4; complete, unlike Matroska's
+        chosen = np.linspace(0, len(index) - 2, min(len(index) - 1, INDEX)).astype(int)
+        base = float(file.video.time_base)
+        steps = np.array([(index[int(i) + 1].timestamp - index[int(i)].timestamp) * base for i in chosen])
+    else:
+        steps = np.diff(np.sort(times))
+    if len(steps) < 2:
+        return None
+    return bool(steps.max() - steps.min() > max(0.002, 0.1 * float(np.median(steps))))
 
 
-def _origin(container) -> float:
-    return (container.start_time or 0) / av.time_base
+def _ends(file: Opened, stated: float) -> tuple[dict[int, float], list[float]]:
+    """Where each stream ends, by its index, from the packets of the last second (of all, if not `stated`).
 
-
-def _ends(container, streams: list, origin: float, stated: float) -> dict[int, float]:
-    """Where each stream ends, by its index, from the packets of the last second (of all, if not `stated`)."""
-    if stated > 2 * NEAR:
-        container.seek(int((stated + origin - NEAR) * av.time_base))
+    Also the times of the frames seen.
+    """
+    with suppress(av.error.FFmpegError):  # then all of it is read
+        file.seek(stated - NEAR if stated > 2 * NEAR else 0.0)
     ends: dict[int, float] = {}
-    for packet in container.demux(streams):
+    times: list[float] = []
+    video = file.video.index if file.video else -1
+    for count, packet in enumerate(file.container.demux(file.streams)):
         if packet.pts is not None:
-            duration = packet.duration or 0
-            end = float((packet.pts + duration) * packet.time_base) - origin
+            time = float(packet.pts * packet.time_base) - file.origin
+            end = time + float((packet.duration or 0) * packet.time_base)
             ends[packet.stream_index] = max(end, ends.get(packet.stream_index, 0.0))
-    for stream in streams:
+            if packet.stream_index == video and len(times) < INDEX:
+                times.append(time)
+        if count > PROBED:
+            raise MediaError(file.name, f"has more than {PROBED} packets", "too_large")
+    for stream in file.streams:
         if stream.index in ends and stream.duration:  # the end of the last packet may be padding
-            stated_end = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - origin
+            stated_end = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - file.origin
             ends[stream.index] = min(ends[stream.index], stated_end)
-    return ends
+    return ends, times
