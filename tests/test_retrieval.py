@@ -120,13 +120,14 @@ def test_raw_views_are_embedded_one_by_one_then_averaged():
         "video_colour": np.tile(np.array([0, 1], np.int32), (N, 1)),
         "audio": rng.integers(-9_000, 9_000, (N, W, 1_024)).astype(np.int16),
         "text": rng.integers(1, 250, (N, 6), dtype=np.int32),
-        "video_mask": np.ones(N, bool),
+        "video_mask": np.array([True, True, False]),
         "audio_mask": np.ones(N, bool),
         "text_mask": np.ones(N, bool),
         "valid": np.ones(N, bool),
         "ids": ["a", "b", "c"],
     }
-    z, _ = embed(functools.partial(_jitted(task, MESH), params, stats), MESH, [batch])
+    batch["video"][2], batch["video_box"][2] = 0, 0  # as the stream fills them where there is no video
+    z, has = embed(functools.partial(_jitted(task, MESH), params, stats), MESH, [batch])
     alone = jax.jit(lambda view: task.embed(params, stats, view)[0])
     for view_names, names in ((VIEWS, ("z_va", "z_vt", "z_av")), (("text",), ("z_tv",))):
         for i in range(N):
@@ -137,6 +138,7 @@ def test_raw_views_are_embedded_one_by_one_then_averaged():
             for name in names:
                 mean = np.mean([np.asarray(x[name]).reshape(-1) for x in embedded], axis=0)
                 np.testing.assert_allclose(z[name][i], unit64(mean), atol=2e-5)
+    assert [list(has[name]) for name in ("z_va", "z_vt", "z_av")] == [[True, True, False]] * 2 + [[True] * 3]
 
 
 def test_an_embedding_that_is_not_finite_is_refused_by_the_clips_name(setup):
