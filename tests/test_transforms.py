@@ -13,6 +13,10 @@ from scipy import stats
 
 from vatt import sharding
 from vatt.config import AugmentConfig, ClipConfig, Config, MeshConfig, VideoConfig
+from vatt.data import canvas
+from vatt.data.crops import training_crop
+from vatt.data.items import Decoded, Item
+from vatt.data.media import decode_clip
 from vatt.presets import tiny
 from vatt.transforms import colour_matrices, draw, recolour, saturate, to_model, triangle, turn_hue
 
@@ -35,13 +39,13 @@ def config(**augment) -> Config:
 
 
 def raw(seed=0, *, side=CANVAS, clips=B):
-    """A raw batch: smooth random pictures, boxes anywhere on the canvas, smaller and larger than the clip."""
+    """Raw clips: smooth random pictures, boxes anywhere on the canvas, smaller and larger than the clip, and sound."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (clips * T, side * 3 // 16, side // 8), dtype=np.uint8)
     video = [np.asarray(Image.fromarray(x).resize((side, side * 3 // 2), Image.Resampling.BICUBIC)) for x in coarse]
     length = rng.uniform(side / 4, side, (clips, 2))
     length[0] = side
-    box = np.concatenate([rng.uniform(0, side - length), length], axis=1)
+    box = np.concatenate([rng.uniform(0, side - length), length], axis=1) // (1 / 64) / 64  # so that sums are exact
     if side == SIZE:
         box[:] = [0, 0, side, side]
     return {
@@ -60,7 +64,7 @@ def pillow(plane: np.ndarray, box, mode: str) -> np.ndarray:
     """The box of a plane as Pillow resizes it; pixels that the box does not touch are cut off before."""
     top, left, height, width = (float(x) for x in box)
     first, start = int(top), int(left)
-    part = plane[first : int(np.ceil(round(top + height, 3))), start : int(np.ceil(round(left + width, 3)))]
+    part = plane[first : int(np.ceil(top + height)), start : int(np.ceil(left + width))]
     y, x = top - first, left - start
     bounds = (x, y, min(x + width, part.shape[1]), min(y + height, part.shape[0]))
     image = Image.fromarray(part.astype(np.float32) if mode == "F" else part)
@@ -73,9 +77,9 @@ def reference(batch: dict, mode: str) -> np.ndarray:
     clips = []
     for canvases, box, colour in zip(batch["video"], batch["video_box"], batch["video_colour"], strict=True):
         black, matrix = PUBLISHED[int(colour)]
-        for canvas in canvases:
-            chroma = canvas[side:]
-            planes = [(canvas[:side], box), (chroma[:, : side // 2], box / 2), (chroma[:, side // 2 :], box / 2)]
+        for picture in canvases:
+            chroma = picture[side:]
+            planes = [(picture[:side], box), (chroma[:, : side // 2], box / 2), (chroma[:, side // 2 :], box / 2)]
             yuv = np.stack([pillow(plane, where, mode) for plane, where in planes], axis=-1)
             clips.append(((yuv - [black, 128, 128]) @ np.array(matrix).T).clip(0, 255))
     return np.stack(clips).reshape(len(batch["video"]), T, SIZE, SIZE, 3)
@@ -90,6 +94,37 @@ def test_pictures_equal_pillow_and_the_published_matrices(side):
     np.testing.assert_allclose(levels, reference(batch, "F"), atol=0.02)
     # Pillow rounds each plane after each of its two passes: a level of luma and of chroma.
     assert np.abs(levels - reference(batch, "L")).max() < 1.16 + 2.12
+
+
+def test_pictures_equal_those_that_the_host_makes_for_people_to_see():
+    for side, resize in ((CANVAS, "device"), (SIZE, "host")):
+        batch = raw(1, side=side)
+        levels = (np.asarray(run(config(resize=resize), batch)["video"], np.float64) + 1) * 127.5
+        clips = zip(batch["video"], batch["video_box"], batch["video_colour"], strict=True)
+        seen = np.stack([canvas.to_rgb(video, box, int(colour), SIZE) for video, box, colour in clips])
+        assert np.abs(levels - seen).max() < 0.52  # the host rounds to whole levels
+
+
+@pytest.mark.parametrize(("width", "height"), [(96, 40), (30, 64), (49, 37)])
+def test_from_frames_of_any_size_to_the_clip(width, height):
+    """A picture that knows its coordinates goes through crop, canvas and device, and comes out where it belongs."""
+    ramp = np.stack(np.broadcast_arrays(
+        np.arange(width) * 2.0, np.arange(height)[:, None] * 3.0, 128.0), -1).astype(np.uint8)  # fmt: skip
+    item = Item(id="ramp", media=Decoded("ramp", video=np.stack([ramp] * 10), fps=10), start=0.0, end=1.0,
+                captions=(), has_video=True, has_audio=False)  # fmt: skip
+    for resize in ("device", "host"):
+        cfg = config(resize=resize, flip=0, colour=0)
+        for seed in range(4):
+            crop = training_crop(cfg.augment, np.random.default_rng(seed))
+            clip = decode_clip(item, 0.0, cfg.clip, crop=crop, canvas=cfg.canvas)
+            video = run(cfg, {name: x[None] for name, x in clip.items()})["video"]
+            levels = (np.asarray(video[0, 0], np.float64) + 1) * 127.5
+            box, at = crop(width, height), (np.arange(SIZE) + 0.5) / SIZE
+            red = (box.left + at * box.width - 0.5) * 2
+            green = (box.top + at * box.height - 0.5) * 3
+            inner = slice(4, -4)  # at its ends a triangle lacks a half
+            assert np.abs(levels[inner, inner, 0] - red[inner]).max() < 5  # chroma comes at half the resolution
+            assert np.abs(levels[inner, inner, 1] - green[inner, None]).max() < 5
 
 
 def test_a_line_is_resampled_as_pillow_does_whatever_the_scale():
@@ -134,6 +169,14 @@ def test_pixels_outside_the_box_have_no_influence():
     np.testing.assert_array_equal(run(cfg, outside)["video"], before)
     other = batch | {"video": np.where(inside, 255 - batch["video"], batch["video"])}
     assert not np.array_equal(run(cfg, other)["video"], before)
+
+
+def test_a_box_that_ends_with_a_pixel_does_not_read_the_next_for_a_rounding_error():
+    start = np.random.default_rng(0).uniform(0, 100, 300)
+    start, length = start.astype(np.float32), (200 - start).astype(np.float32)
+    assert np.any(start + length > 200)
+    weights = np.asarray(triangle(jnp.asarray(start), jnp.asarray(length), pixels=256, size=224))
+    assert not np.any(weights[..., 200:])
 
 
 def test_colour_matrices_are_the_published_ones():

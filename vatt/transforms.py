@@ -91,17 +91,18 @@ def triangle(start: jax.Array, length: jax.Array, *, pixels: int, size: int) -> 
     """Weights that resample [start, start + length) of a line of pixels to `size` pixels, antialiased as Pillow's
     BILINEAR: a triangle as wide as two pixels of the coarser side. Only pixels that the span touches count.
 
-    Args: start and length [...] in pixels. Returns: [... size pixels], each row's sum 1.
+    Args: start and length [...] in pixels. Returns: [... size pixels], each row's sum 1; 0 for an empty span, as that
+    of a clip without video.
     """
     start, length = jnp.asarray(start)[..., None, None], jnp.asarray(length)[..., None, None]
     at = jnp.arange(pixels) + 0.5
     scale = length / size
     centres = start + (jnp.arange(size)[:, None] + 0.5) * scale
     weights = jnp.maximum(0, 1 - jnp.abs(at - centres) / jnp.maximum(scale, 1))
-    slack = 1e-3  # of a pixel: start + length is rounded, and a neighbour must not count for that
+    slack = 2e-4  # of a pixel: start + length is rounded, and a neighbour must not count for that
     touched = (at > jnp.floor(start + slack)) & (at < jnp.ceil(start + length - slack))
     weights = jnp.where(touched, weights, 0)
-    return weights / weights.sum(-1, keepdims=True)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
 
 
 def _resampler(box: jax.Array, P: int, size: int, flip: jax.Array | None):
