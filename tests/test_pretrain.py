@@ -13,11 +13,13 @@ from rich.console import Console
 from tests.media import small_demo
 from vatt.config import Config, MeshConfig
 from vatt.data.text import Vocabulary, load_word2vec
-from vatt.errors import CheckpointError, ConfigError, DataError, MediaError, NonFiniteError
+from vatt.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from vatt.evals.run import evaluate_run
+from vatt.jsonl import read_lines
 from vatt.train import loop
 from vatt.train.checkpoint import Checkpoints
 from vatt.train.log import read_metrics
+from vatt.train.step import weights
 
 QUIET = Console(quiet=True)
 
@@ -193,7 +195,8 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint_as_it_was(str
 
     def poison(batch, mesh):
         calls.append(1)
-        return real(batch | {"audio": batch["audio"] * np.float32(np.nan if len(calls) == 5 else 1)}, mesh)
+        poisoned = {"audio": np.full(batch["audio"].shape, np.nan, np.float32)}
+        return real(batch | (poisoned if len(calls) == 5 else {}), mesh)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.sharding, "put_batch", poison)
@@ -266,46 +269,79 @@ def test_word2vec_fills_the_table(straight, tmp_path):
     task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
     with Checkpoints(tmp_path / "run", cfg.checkpoint) as checkpoints:
         _, state = loop.open_state(cfg, task, mesh, checkpoints, vectors, QUIET)
-    for params in (state["params"], loop.weights(state)):  # trained, and averaged
+    for params in (state["params"], weights(state)):  # trained, and averaged
         table = np.asarray(params["tokenizers"]["text"]["table"])
         np.testing.assert_array_equal(table[5], np.full(64, 0.25, np.float32))
         assert not np.isclose(table[6], 0.25).any()
 
 
-def test_bad_media_stop_the_run_before_the_first_step(straight, tmp_path, demo_media):
-    cfg = replace(straight[0], run=str(tmp_path / "run"))
-    at = lambda folder: replace(cfg, data=replace(cfg.data, sources=(str(folder),)))  # noqa: E731
+def with_source(cfg: Config, *folders: Path, **data) -> Config:
+    return replace(cfg, data=replace(cfg.data, sources=tuple(map(str, folders)), **data))
+
+
+def test_bad_media_stop_the_run_before_the_first_step_unless_they_are_few(straight, tmp_path, demo_media):
+    cfg = replace(straight[0], run=str(tmp_path / "run"), steps=2)
     with pytest.raises(DataError, match="nowhere"):
-        run(at(tmp_path / "nowhere"))
+        run(with_source(cfg, tmp_path / "nowhere"))
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="empty"):
-        run(at(empty))
+        run(with_source(cfg, empty))
     broken = tmp_path / "broken"
-    broken.mkdir()
-    clip = next((demo_media / "train").glob("*.mp4"))
-    (broken / "cut.mp4").write_bytes(clip.read_bytes()[:2_000])
+    shutil.copytree(demo_media / "train", broken)
+    (broken / "cut.mp4").write_bytes((broken / "clip_00000.mp4").read_bytes()[:2_000])
     (broken / "text.mp4").write_text("no media at all")
-    shutil.copy(clip, broken / "good.mp4")
-    with pytest.raises(DataError, match=r"cut\.mp4") as caught:
-        run(at(broken))
+    with pytest.raises(DataError, match=r"2 of 42 files cannot be used(.|\n)*data.max_bad(.|\n)*cut\.mp4") as caught:
+        run(with_source(cfg, broken))
     assert "text.mp4" in str(caught.value)
     assert not Path(cfg.run).exists()
+    run(with_source(cfg, broken, max_bad=0.05))
+    lines = read_lines(Path(cfg.run) / "ledger.jsonl")
+    assert {line["id"]: line["step"] for line in lines if line.get("reason") in ("unreadable", "truncated")} == {
+        "cut.mp4": 0,
+        "text.mp4": 0,
+    }
 
 
-def test_a_file_that_breaks_during_the_run_is_named(straight, tmp_path, demo_media, monkeypatch):
+@pytest.fixture
+def fragile(straight, tmp_path, demo_media, monkeypatch):
+    """A run whose source loses a file once it has been opened."""
     folder = tmp_path / "media"
     shutil.copytree(demo_media / "train", folder)
-    cfg = replace(straight[0], run=str(tmp_path / "run"), data=replace(straight[0].data, sources=(str(folder),)))
-    real = loop.open_vocabulary
+    real = loop.open_tokenizer
 
     def sabotage(*args):
         (folder / "clip_00007.mp4").write_bytes(b"gone")
         return real(*args)
 
-    monkeypatch.setattr(loop, "open_vocabulary", sabotage)
-    with pytest.raises(MediaError, match="clip_00007"):
-        run(cfg)
+    monkeypatch.setattr(loop, "open_tokenizer", sabotage)
+    return with_source(replace(straight[0], run=str(tmp_path / "run"), steps=5), folder)
+
+
+def test_a_file_that_breaks_during_the_run_stops_it_saved_and_is_named(fragile):
+    with pytest.raises(DataError, match=r"clips .* could not be decoded, more than data.max_bad(.|\n)*clip_00007\.mp4"):
+        run(fragile)
+    with Checkpoints(fragile.run, fragile.checkpoint, access="read") as checkpoints:
+        assert max(checkpoints.steps) in (3, 4)  # judged once each of the 40 clips may have been drawn
+
+
+def test_a_file_that_breaks_is_replaced_and_counted_where_that_is_allowed(fragile):
+    cfg = replace(fragile, data=replace(fragile.data, max_bad=0.5))
+    run(cfg)
+    *_, totals = (line for line in read_lines(Path(cfg.run) / "ledger.jsonl") if "counts" in line)
+    (counts,) = totals["counts"].values()
+    assert sum(totals["drawn"].values()) == 5 * cfg.batch_size
+    assert counts["undecodable"] >= 1
+    assert history(cfg)[5]["data/undecodable"] == counts["undecodable"]
+
+
+def test_the_ledger_of_a_run_that_stopped_and_went_on_is_that_of_one_that_did_not(straight, tmp_path):
+    cfg = replace(straight[0], run=str(tmp_path / "run"))
+    run(replace(cfg, steps=3))
+    run(cfg)
+    ledgers = [read_lines(Path(name) / "ledger.jsonl") for name in (cfg.run, straight[0].run)]
+    assert ledgers[0] == ledgers[1]
+    assert any(line.get("reason") == "no_captions" for line in ledgers[0])
 
 
 def test_a_folder_that_cannot_be_written_is_refused(straight, tmp_path):

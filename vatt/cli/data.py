@@ -198,8 +198,8 @@ def add_replay(commands) -> None:
         commands,
         "replay",
         "rebuild the batch that a step of a run saw",
-        "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as the "
-        "model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
+        "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as "
+        "the model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
         ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")

@@ -86,14 +86,13 @@ def write_clip(path: str | Path, rgb: np.ndarray | None, fps: float, audio: np.n
             video = container.add_stream("libx264", 1 / period, options={"crf": "18"})
             video.height, video.width = rgb.shape[1:3]
             video.pix_fmt = "yuv420p"
-        sound = None if audio is None else container.add_stream("aac", rate, layout="mono")
-        if rgb is not None:
             for index, picture in enumerate(rgb):
                 frame = av.VideoFrame.from_ndarray(picture, "rgb24")
                 frame.pts, frame.time_base = index, period
                 packets += video.encode(frame)
             packets += video.encode(None)
-        if sound is not None:
+        if audio is not None:
+            sound = container.add_stream("aac", rate, layout="mono")
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None]), "s16", "mono")
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
             packets += sound.encode(frame)

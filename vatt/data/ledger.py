@@ -46,6 +46,7 @@ class Ledger:
         self.drawn: Counter[int] = Counter()
         self.counts: Counter[tuple[int, str]] = Counter()
         self._seen: dict[tuple[int, str], set[str]] = {}
+        self._written = from_step
         self._lines = StepLines(Path(run) / LEDGER_FILE, from_step=from_step or -1)
         for line in self._lines.kept:
             self._recall(line)
@@ -63,13 +64,15 @@ class Ledger:
             self._list(step, event)
 
     def write(self, step: int) -> dict[str, float]:
-        """Writes the counts so far. Returns them, all sources together, as metrics: {"data/no_audio": 12}."""
+        """Writes the counts after `step`, once. Returns them, all sources together, as metrics: {"data/no_audio": 12}."""
         counts = {name: {} for name in self.names}
         for (number, reason), count in sorted(self.counts.items()):
             counts[self.names[number]][reason] = count
         drawn = {name: self.drawn[number] for number, name in enumerate(self.names)}
-        self._lines.write({"step": step, "drawn": drawn, "counts": counts})
-        self._lines.flush()
+        if step > self._written:
+            self._lines.write({"step": step, "drawn": drawn, "counts": counts})
+            self._lines.flush()
+            self._written = step
         total = Counter()
         for (_, reason), count in self.counts.items():
             total[f"data/{reason}"] += count
