@@ -215,7 +215,7 @@ def add_replay(commands) -> None:
         before_jax()
         from vatt.train.replay import replay
 
-        replay(options.run, options.step, options.out, make_console(), write=not options.list)
+        replay(options.folder, options.step, options.out, make_console(), write=not options.list)
         return 0
 
     parser.set_defaults(run=replay)
