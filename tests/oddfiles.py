@@ -105,3 +105,269 @@ def write(
         for packet in sorted((p for p in packets if p.dts is not None), key=lambda p: p.dts * p.time_base):
             container.mux(packet)
     return path
+
+
+class Clip(NamedTuple):
+    """What a clip of 10 frames and one second of sound must be. None: the file lacks it."""
+
+    start: float
+    numbers: list[int] | None
+    tone_from: float | None  # the tone's phase at the clip's start (seconds)
+    turned: int = 0  # quarter turns by which the picture must be turned back to read it
+
+
+def steady(start: float) -> list[int]:
+    """The numbers on show from `start` on, of pictures at 25 frames a second, at 10 a second."""
+    return [int((start + i / 10 + 1e-3) * FPS) for i in range(10)]
+
+
+def counted(path: Path, seconds: float = 3.0, start: float = 1.5, **kwargs: Any) -> Clip:
+    """Numbered pictures and a tone, of which the clip at `start` must show both."""
+    size = kwargs.pop("size", (64, 64))
+    silent = kwargs.pop("silent", False)
+    rate = kwargs.get("rate", 48_000)
+    channels = kwargs.pop("channels", 1)
+    sound = None if silent else np.tile(tone(seconds, rate), (channels, 1))
+    write(path, pictures=[picture(i, size) for i in range(round(seconds * FPS))], sound=sound, **kwargs)
+    return Clip(start, steady(start), None if silent else start)
+
+
+def song(path: Path, rate: int = 48_000, **kwargs: Any) -> Clip:
+    write(path, sound=tone(3, rate), rate=rate, **kwargs)
+    return Clip(1.5, None, 1.5)
+
+
+def varying(path: Path) -> Clip:
+    times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.11, 0.2], 40))
+    times -= times[0]
+    write(path, pictures=[picture(i) for i in range(40)], times=times, fps=30, sound=tone(times[-1], 48_000))
+    return Clip(1.5, [int(np.searchsorted(times, 1.5 + i / 10 + 1e-3, side="right")) - 1 for i in range(10)], 1.5)
+
+
+def late_sound(path: Path) -> Clip:
+    write(path, pictures=[picture(i) for i in range(100)], sound=tone(2, 48_000), sound_offset=2.0, audio="flac")
+    return Clip(2.5, steady(2.5), 0.5)
+
+
+def rotated(path: Path, degrees: int) -> Clip:
+    clip = counted(path, adjust=lambda stream: stream.set_display_rotation(degrees))
+    return clip._replace(turned=-degrees // 90)
+
+
+def damaged(path: Path, video: str = "libx264") -> Clip:
+    """Bits of the frames from 0.5 to 0.9 s are flipped; there are key frames every 0.48 s."""
+    clip = counted(path, video=video)
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, float(p.pts * p.time_base)) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, size, time in packets:
+        if 0.5 <= time < 0.9 and size > 20:
+            for place in range(position + size // 2, position + size, 7):
+                data[place] ^= 0x55
+    path.write_bytes(data)
+    return clip
+
+
+def cut_off(path: Path, share: float, whole: str, **kwargs: Any) -> Clip:
+    clip = counted(path.with_name(whole), start=0.2, **kwargs)
+    data = path.with_name(whole).read_bytes()
+    path.write_bytes(data[: round(len(data) * share)])
+    return clip
+
+
+def text(path: Path, content: str = "not a video\n" * 100) -> None:
+    path.write_text(content)
+
+
+def one_frame(path: Path) -> None:
+    write(path, pictures=[picture(5)])
+
+
+def short(path: Path) -> Clip:
+    """Half a second: less than a clip."""
+    counted(path, seconds=0.5)
+    return Clip(0.0, steady(0.0), 0.0)
+
+
+def still(path: Path, orientation: int = 1, mode: str = "RGB", size: tuple[int, int] = (64, 64)) -> Clip:
+    image = Image.fromarray(picture(77, size))
+    turned = {1: 0, 3: 2, 6: -1, 8: 1}[orientation]
+    image = image.rotate(-90 * turned, expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if mode == "I;16":
+        image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257))
+    else:
+        image = image.convert(mode)
+    image.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))
+    return Clip(0.0, [77] * 10, None)
+
+
+def transparent(path: Path) -> Clip:
+    """Black all over, and transparent where the bars are bright."""
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[..., 3] = 255 - picture(77)[..., 0]
+    Image.fromarray(rgba).save(path)
+    return Clip(0.0, [77] * 10, None)
+
+
+def cut_picture(path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(buffer, "JPEG")
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+
+
+def vast_picture(path: Path) -> None:
+    """A PNG of a few bytes whose header promises 100,000 x 100,000 pixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", 100_000, 100_000)
+    data[29:33] = struct.pack(">I", __import__("zlib").crc32(data[12:29]))
+    path.write_bytes(data)
+
+
+def vast_video(path: Path) -> None:
+    """A Matroska file whose track header promises 100,000 x 100,000 pixels of a codec that believes it."""
+    write(path, pictures=[picture(i) for i in range(25)], video="ffv1", pix_fmt="yuv420p")
+    data = bytearray(path.read_bytes())
+    for tag in (b"\xb0", b"\xba"):  # PixelWidth, PixelHeight
+        place = data.index(tag + b"\x81\x40")
+        data[place + 1 : place + 3] = b"\x81\xff"
+    path.write_bytes(data)
+
+
+def endless_frame(path: Path) -> None:
+    """One frame and one packet of sound, in a file that says it lasts ten hours."""
+    write(path, pictures=[picture(5)], sound=tone(0.02, 48_000))
+    data = bytearray(path.read_bytes())
+    for box, place, size in [(b"mvhd", 20, 4), (b"tkhd", 24, 4), (b"mdhd", 20, 4)]:
+        start = 0
+        while (start := data.find(box, start)) >= 0:
+            units = 36_000 * (1000 if box != b"mdhd" else struct.unpack(">I", data[start + 16 : start + 20])[0])
+            data[start + place : start + place + size] = struct.pack(">I", min(units, 2**32 - 1))
+            start += 4
+    path.write_bytes(data)
+
+
+def absurd_rate(path: Path) -> None:
+    """A WAV file of two thousand million samples a second."""
+    data = np.zeros(100, np.int16).tobytes()
+    head = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, 2_000_000_000, 0, 2, 16, b"data", len(data))
+    path.write_bytes(head + data)
+
+
+def broken_ogg(path: Path) -> Clip:
+    """Pages from the middle on are garbage, so that their checksums fail."""
+    song(path, audio="libopus")
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 2, len(data) * 3 // 4):
+        data[place] ^= 0x55
+    path.write_bytes(data)
+    return Clip(0.2, None, 0.2)
+
+
+def covered(path: Path) -> Clip:
+    """An MP3 with a picture for a cover."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture(3)).save(buffer, "JPEG")
+    write(path, sound=tone(3, 44_100), rate=44_100, audio="libmp3lame")
+    image = b"\x00image/jpeg\x00\x03\x00" + buffer.getvalue()
+    frame = b"APIC" + struct.pack(">I", len(image)) + b"\x00\x00" + image
+    size = bytes((len(frame) >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    path.write_bytes(b"ID3\x03\x00\x00" + size + frame + path.read_bytes())
+    return Clip(1.5, None, 1.5)
+
+
+def delayed_by_edit(path: Path) -> Clip:
+    """Both streams begin at 0.5 s, which MOV says by an empty edit."""
+    write(path, pictures=[picture(i) for i in range(75)], sound=tone(3, 48_000), sound_offset=0.5)
+    return Clip(1.5, steady(1.5), 1.0)
+
+
+def playlist(path: Path) -> None:
+    """Text that makes a naive reader open another file."""
+    counted(path.with_name("target.ts"))
+    text(path, "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\ntarget.ts\n#EXT-X-ENDLIST\n")
+
+
+def coloured(**attributes: int) -> Callable[[Any], None]:
+    def adjust(stream: Any) -> None:
+        for name, value in attributes.items():
+            setattr(stream.codec_context, name, value)
+
+    return adjust
+
+
+def anamorphic(path: Path) -> Clip:
+    """32 pixels wide, shown at 64."""
+    return counted(path, size=(64, 32), adjust=lambda s: setattr(s.codec_context, "sample_aspect_ratio", Fraction(2)))
+
+
+Make = Callable[[Path], Clip | None]
+ODD: dict[str, Make] = {
+    # Those of the field's surveys
+    "vfr.mp4": varying,
+    "no_audio.mp4": lambda path: counted(path, silent=True),
+    "no_video.m4a": song,
+    "audio_late.mkv": late_sound,
+    "bit_flips.mp4": damaged,
+    "truncated_moov_first.mp4": lambda p: cut_off(p, 0.6, "moov_first.mp4", container_options={"movflags": "faststart"}),
+    "truncated_moov_last.mp4": lambda p: cut_off(p, 0.6, "moov_last.mp4"),
+    "empty.mp4": lambda path: path.write_bytes(b"") and None,
+    "text.mp4": text,
+    "av1.mp4": lambda path: counted(path, video="libsvtav1"),
+    "hevc.mp4": lambda path: counted(path, video="libx265"),
+    "vp9_opus.webm": lambda path: counted(path, video="libvpx-vp9", audio="libopus"),
+    "mpeg4.avi": lambda path: counted(path, video="mpeg4", audio="libmp3lame"),
+    "ten_bit.mp4": lambda path: counted(path, pix_fmt="yuv420p10le"),
+    "yuv444_odd.mkv": lambda path: counted(path, size=(65, 67), pix_fmt="yuv444p"),
+    "surround.mp4": lambda path: counted(path, channels=6, layout="5.1"),
+    "eight_khz.mp4": lambda path: counted(path, rate=8000),
+    "rotated_90.mp4": lambda path: rotated(path, 90),
+    "rotated_180.mp4": lambda path: rotated(path, 180),
+    "rotated_270.mp4": lambda path: rotated(path, 270),
+    "short.mp4": short,
+    "one_frame.mp4": one_frame,
+    "late_clock.ts": lambda path: counted(path, offset=10.0),
+    "broken.ogg": broken_ogg,
+    "mpeg1.mpg": lambda path: counted(path, video="mpeg1video", audio="mp2"),
+    "long_gop.mp4": lambda path: counted(path, seconds=9.0, start=7.5, options={"g": "1000", "bf": "3"}),
+    # Pictures
+    "picture.jpg": still,
+    "picture.png": still,
+    "picture.webp": still,
+    "picture.bmp": still,
+    "exif_180.jpg": lambda path: still(path, orientation=3),
+    "exif_90.jpg": lambda path: still(path, orientation=6),
+    "exif_270.jpg": lambda path: still(path, orientation=8),
+    "grey.jpg": lambda path: still(path, mode="L"),
+    "cmyk.jpg": lambda path: still(path, mode="CMYK"),
+    "sixteen_bit.png": lambda path: still(path, mode="I;16"),
+    "palette.png": lambda path: still(path, mode="P"),
+    "transparent.png": transparent,
+    "odd_size.jpg": lambda path: still(path, size=(65, 67)),
+    "misnamed.mp4": lambda path: still(path.with_suffix(".png")) and path.with_suffix(".png").rename(path) and Clip(0.0, [77] * 10, None),
+    "truncated.jpg": cut_picture,
+    "vast.png": vast_picture,
+    # Sound
+    "cover_art.mp3": covered,
+    "plain.wav": lambda path: song(path, audio="pcm_s16le"),
+    "float.wav": lambda path: song(path, audio="pcm_f32le"),
+    "plain.flac": lambda path: song(path, audio="flac"),
+    "plain.mp3": lambda path: song(path, audio="libmp3lame"),
+    "plain.aac": song,
+    "plain.opus": lambda path: song(path, audio="libopus"),
+    "absurd_rate.wav": absurd_rate,
+    # Colours and shapes
+    "full_range.mp4": lambda path: counted(path, pix_fmt="yuvj420p"),
+    "bt709.mp4": lambda path: counted(path, adjust=coloured(colorspace=1)),
+    "grey.mkv": lambda path: counted(path, video="ffv1", pix_fmt="gray", audio="flac"),
+    "interlaced.mp4": lambda path: counted(path, options={"x264-params": "tff=1", "g": "12", "crf": "12"}),
+    "anamorphic.mp4": anamorphic,
+    # Clocks, and headers that lie
+    "edit_list.mov": delayed_by_edit,
+    "vast.mkv": vast_video,
+    "ten_hours_one_frame.mp4": endless_frame,
+    "playlist.mp4": playlist,
+}
