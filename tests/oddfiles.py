@@ -16,6 +16,9 @@ import av
 import numpy as np
 from PIL import Image
 
+from vatt.data.faults import FAULTS
+from vatt.errors import MediaError
+
 BITS = 8
 HERTZ = 440.0
 FPS = 25
@@ -108,6 +111,13 @@ def write(
         for packet in sorted((p for p in packets if p.dts is not None), key=lambda p: p.dts * p.time_base):
             container.mux(packet)
     return path
+
+
+def kind_of(error: MediaError, media: Any) -> str:
+    """The kind of an error, once it is seen to be well made."""
+    assert str(media) in str(error)
+    assert error.kind in FAULTS
+    return error.kind
 
 
 class Clip(NamedTuple):
@@ -211,7 +221,7 @@ def still(path: Path, orientation: int = 1, mode: str = "RGB", size: tuple[int, 
     exif = Image.Exif()
     exif[0x0112] = orientation
     if mode == "I;16":
-        image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) * 257))
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
     else:
         image = image.convert(mode, palette=Image.Palette.ADAPTIVE)
     image.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.oddfiles import HERTZ, ODD, Clip, number
+from tests.oddfiles import HERTZ, ODD, Clip, kind_of, number
 from vatt.config import ClipConfig
 from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
-from vatt.data.faults import FAULTS
 from vatt.data.items import Encoded, Item, Medium, Slice
 from vatt.data.media import MediaInfo, decode_clip, probe
 from vatt.data.stills import is_still
@@ -41,9 +40,7 @@ def probed(media: Medium) -> str:
     try:
         info = probe(media)
     except MediaError as error:
-        assert str(media) in str(error)
-        assert error.kind in FAULTS
-        return f"error {error.kind}"
+        return f"error {kind_of(error, media)}"
     return described(info)
 
 
@@ -54,9 +51,7 @@ def judged(media: Medium, clip: Clip, still: bool) -> str:
     try:
         example = decode_clip(item, clip.start, CLIP, crop=centre, canvas=CANVAS)
     except MediaError as error:
-        assert str(media) in str(error)
-        assert error.kind in FAULTS
-        return f"error {error.kind}"
+        return f"error {kind_of(error, media)}"
     assert example["video"].shape == (10, CANVAS * 3 // 2, CANVAS)
     assert example["audio"].shape == (16_000,)
     assert (bool(example["video_mask"]), bool(example["audio_mask"])) == (has_video, has_audio)
