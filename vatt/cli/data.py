@@ -1,6 +1,7 @@
 """`vatt data COMMAND`: from a user's media to a stream. Parses, calls, prints; no logic, and no jax."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,7 +26,10 @@ def run(args: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (add_check, add_prepare, add_show, add_replay, add_vocab, add_list, add_demo):
         add(commands)
-    options = parser.parse_args(args)
+    options, unknown = parser.parse_known_args(args)
+    if unknown and "beam" not in options:  # where Beam may run, what is not ours is Beam's
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.beam = unknown
     return options.run(options)
 
 
@@ -41,11 +45,148 @@ def _command(commands, name: str, summary: str, description: str, examples: Sequ
 
 
 def add_check(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "check",
+        "what is there, what is wrong with it, what to do",
+        "Decodes every file of a source and says which cannot be used and which are odd: damaged, cut short, silent, "
+        "without video or sound, of variable frame rate, rotated, starting late, too short for a clip, with captions "
+        "that do not fit or say nothing, the same as another file or much like it. Prints counts with remedies, and "
+        "writes DIR/report.jsonl (a line a file) and DIR/report.html (one page, for a browser). Reads the source "
+        "only.\n\n"
+        "exit status: 0 every file can be used (warnings or not); 1 some cannot; 2 usage; 130 interrupted",
+        [
+            "vatt data check ~/videos",
+            "vatt data check ~/videos --experiment experiments/demo.py",
+            "vatt data check howto100m:~/howto100m@train -o reports/howto100m --quick",
+        ],
+    )
+    parser.add_argument("source", metavar="SOURCE", help="what to check; see vatt data --help")
+    parser.add_argument(
+        "-o", dest="out", metavar="DIR", help="where the report goes (default: check-NAME here, or beside the source)"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=3.2, help="how long a clip is (default 3.2)")
+    length.add_argument("--experiment", metavar="FILE", help="take the length of a clip from an experiment file")
+    parser.add_argument(
+        "--quick", action="store_true", help="probe only: no damage, silence or files that look alike are found"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes that read files (default: one a core)")
+
+    def check(options) -> int:
+        if options.seconds <= 0 or options.workers < 0:
+            parser.error("--seconds must be above 0 and --workers at least 0")
+        from vatt.cli import make_console
+        from vatt.data.check import check as run
+        from vatt.data.summary import print_report
+        from vatt.progress import bar
+
+        seconds = options.seconds
+        if options.experiment:
+            from vatt.config import load_experiment
+
+            seconds = load_experiment(options.experiment).clip.seconds
+        console = make_console()
+        with bar(console, "checking") as progress:
+            report = run(
+                options.source,
+                options.out,
+                seconds=seconds,
+                workers=options.workers,
+                quick=options.quick,
+                progress=progress,
+            )
+        print_report(report, console)
+        return 0 if report.usable == len(report.lines) else 1
+
+    parser.set_defaults(run=check)
 
 
 def add_prepare(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "prepare",
+        "cut, transcode, index: a TFDS data set that streams fast",
+        "Cuts media into records and stores them as small MP4 that decode fast, in ArrayRecord files under a TFDS "
+        "description.\nCtrl-C or a crash loses nothing that is done: the same command goes on. A file that cannot be "
+        "used becomes a line\nof OUT/errors.jsonl and stops nothing.",
+        [
+            "vatt data prepare ~/videos data/mine",
+            "vatt data prepare clips.csv data/mine --cut captions --workers 8",
+            "vatt data prepare ~/videos data/mine --seconds 30 --size 128",
+            "vatt data prepare /shared/videos /shared/mine --runner FlinkRunner --flink_master host:8081",
+        ],
+    )
+    from vatt.data.plan import PrepareConfig
+
+    default = PrepareConfig()
+    parser.add_argument("source", metavar="SOURCE", help="see vatt data --help")
+    parser.add_argument("out", metavar="OUT", help="folder to prepare into: new, empty, or of this same preparation")
+    parser.add_argument("--size", type=int, default=default.size, help="short side, pixels (default %(default)s)")
+    parser.add_argument("--fps", type=float, default=default.fps, help="frames a second (default %(default)g)")
+    parser.add_argument("--sample-rate", type=int, default=default.sample_rate, help="Hz, mono (default %(default)s)")
+    parser.add_argument(
+        "--cut", choices=("windows", "captions"), default=default.cut, help="at regular windows, or around each caption"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=default.seconds, help="length of a window, most of a record (default 10)"
+    )
+    parser.add_argument(
+        "--min-seconds", type=float, default=None, help="captions are widened to this (default 5, or --seconds if less)"
+    )
+    parser.add_argument(
+        "--candidates", type=int, default=default.candidates, help="nearest captions kept for any clip (default 5)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--runner",
+        default="",
+        help="run on Apache Beam (pip install 'vatt[beam]'): DirectRunner, FlinkRunner, "
+        "SparkRunner, DataflowRunner, ...; options that are not known here are Beam's",
+    )
+
+    def prepare(options) -> int:
+        from vatt.cli import make_console
+        from vatt.data.prepare import prepare as run
+        from vatt.progress import bar
+
+        if options.beam and not options.runner:
+            parser.error(f"unrecognized arguments: {' '.join(options.beam)} (Beam's own need --runner)")
+        fields = ("size", "fps", "sample_rate", "cut", "seconds", "candidates")
+        shortest = min(default.min_seconds, options.seconds) if options.min_seconds is None else options.min_seconds
+        config = PrepareConfig(**{name: getattr(options, name) for name in fields}, min_seconds=shortest)
+        work = None
+        if options.runner:
+            from vatt.data.beam import work_on
+
+            work = work_on(options.runner, options.beam)
+        console = make_console()
+        try:
+            with bar(console, options.out) as progress:
+                result = run(
+                    options.source, options.out, config=config, workers=options.workers, progress=progress, work=work
+                )
+        except KeyboardInterrupt:
+            print("vatt: interrupted; what is done is kept, and the same command goes on from here", file=sys.stderr)
+            return 130
+        _print_prepared(result, options)
+        return 0
+
+    parser.set_defaults(run=prepare, beam=[])
+
+
+def _print_prepared(result, options) -> None:
+    from vatt.data.faults import FAULTS
+
+    hours, rate = result.seconds / 3600, result.media_bytes / result.seconds / 1000 if result.seconds else 0.0
+    splits = ", ".join(f"{name} {count}" for name, count in result.splits.items())
+    print(f"{result.folder}: {result.records} records ({splits}), {hours:.2f} hours, {rate:.1f} kB a second of media")
+    for reason, count in result.faults.items():
+        kind = FAULTS.get(reason)
+        print(f"  {count} x {reason}" + (f": {kind.says}; {kind.remedy}" if kind else ""))
+    if result.faults:
+        print(f"  {sum(result.faults.values())} lines in {result.errors} name them")
+    print(f"next: vatt pretrain experiments/demo.py --data.sources {options.out}")
 
 
 def add_show(commands) -> None:
@@ -53,7 +194,31 @@ def add_show(commands) -> None:
 
 
 def add_replay(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "replay",
+        "rebuild the batch that a step of a run saw",
+        "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as the "
+        "model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
+        ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument(
+        "--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it"
+    )
+    parser.add_argument("-o", "--out", default="", help="where to (default RUN/replay/STEP)")
+    parser.add_argument("--list", action="store_true", help="only print which clips they were; decode nothing")
+
+    def replay(options) -> int:
+        from vatt.cli import before_jax, make_console
+
+        before_jax()
+        from vatt.train.replay import replay
+
+        replay(options.run, options.step, options.out, make_console(), write=not options.list)
+        return 0
+
+    parser.set_defaults(run=replay)
 
 
 def add_vocab(commands) -> None:

@@ -87,8 +87,9 @@ def probe(media: Medium) -> MediaInfo:
         kinds = {stream.type: stream.index for stream in file.streams}
         begins = {s.index: float((s.start_time or 0) * s.time_base) - file.origin for s in file.streams}
         ends, times = _ends(file, stated)
-        facts = _facts(file)  # first: it reads the beginning
         variable = _variable_rate(file, times)
+    with opened(media) as file:  # anew, at the beginning: the container has been read to its end
+        facts = _facts(file)
     if len(ends) < len(begins):
         with opened(media) as file:  # a seek may miss what a long stream's short companion holds
             ends, times = _ends(file, 0.0)
