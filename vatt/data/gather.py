@@ -292,18 +292,14 @@ class Sound:
             if self.channels > CHANNELS:
                 raise MediaError(self.name, f"its sound has {self.channels} channels", "too_large")
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(
-                self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged"
-            )
+            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged")
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             if frame.layout.nb_channels != self.channels:  # the queue would read planes that are not there
                 raise ValueError
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(
-                self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged"
-            ) from error
+            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged") from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
