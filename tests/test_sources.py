@@ -206,11 +206,13 @@ def test_work_in_parallel_keeps_its_order_and_drops_the_queue_at_an_error():
 
     def fail(i):
         started.append(i)
-        raise ValueError(i)
+        if i == 0:
+            raise ValueError(i)
+        time.sleep(0.05)
 
     with pytest.raises(ValueError, match="0"):
         in_parallel(fail, list(range(10_000)), workers=2)
-    assert len(started) < 100
+    assert len(started) < 10
 
 
 def test_ctrl_c_drops_what_is_queued(tmp_path):

@@ -182,7 +182,7 @@ class _Reader:
     def _place(self, inside: str) -> tuple[str, bool]:
         """A folder of relative paths, and whether it lies within where they must stay, links followed."""
         place = os.path.normpath(os.path.join(self.folder, inside))
-        return place, _within(place, self.folder) and _within(os.path.realpath(place), self.real)
+        return place, _within(os.path.realpath(place), self.real)
 
     def _instant(self, record: dict, key: str) -> float | None:
         value = record.get(key)

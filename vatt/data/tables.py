@@ -104,7 +104,9 @@ def _parquet(path: str) -> Iterator[tuple[str, Record]]:
                 for found in batch.to_pylist():
                     number += 1
                     yield f"row {number}", {_name(key): value for key, value in found.items()}
-    except (pyarrow.ArrowException, ValueError) as error:
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise DataError(f"{path}: not Parquet, or damaged: {error}") from error
 
 
