@@ -27,8 +27,6 @@ FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,ivf,mxf,nut,gif,"  # video
     "wav,w64,flac,mp3,aac,aiff,caf,au,ac3,amr"  # sound
 )
-# A file's error is an exception, never a line on the terminal of a run that reads a million files.
-av.logging.set_level(None)
 
 
 class Opened:

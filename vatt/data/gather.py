@@ -1,7 +1,9 @@
 """Gathers one clip out of the packets of a container that come in order: `Pictures` and `Sound`.
 
 Damage is judged packet by packet. A damaged packet costs the clip only if something of the clip depends on it: its own
-frame, or a frame that refers to it, which is any up to the next key frame.
+frame, or a frame that refers to it, which is any up to the next key frame. Decoders say so in two ways: by an error, in
+the order of packets, or by a frame marked as corrupt (H.264 and MPEG-4 conceal what they miss), in the order of
+display, where frames of type B come before a later one that they refer to. Damage that no decoder notices is seen.
 """
 
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import av
 import av.error
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from vatt.config import ClipConfig
@@ -23,6 +26,7 @@ TOLERANCE = 0.05  # seconds; see vatt.data.media
 EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
 PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 
+EXACT = "mov", "matroska"  # formats whose packets bear the very times of their frames
 SLICED = frozenset({"yuv420p", "yuvj420p", "yuva420p"})  # formats whose first three planes are taken as they are
 SQUARE = 1 / 4, 4  # sample aspect ratios beyond are nonsense, and taken for 1
 SPC_RGB, SPC_BT709, SPC_UNSPECIFIED = 0, 1, 2  # ISO/IEC 23091-2 table 4, as FFmpeg numbers them
@@ -77,6 +81,8 @@ class Pictures:
         self.context = self.stream.codec_context
         self.base, self.origin = float(self.stream.time_base), media.origin
         self.start, self.fps = start, clip.fps
+        self.last = start + (clip.frames - 1) / clip.fps  # the last instant of the clip
+        self.exact_times = media.container.format.name.startswith(EXACT)
         self.crop = crop
         self.exact = canvas == clip.size
         self.canvases = np.zeros((clip.frames, canvas * 3 // 2, canvas), np.uint8)
@@ -88,15 +94,22 @@ class Pictures:
         self.since = 0.0
         self.period = 0.0  # between the last two frames
         self.first = np.inf
-        self.waiting: list | None = []  # packets before the clip, from its last key frame on: it may yet come
+        # Packets of the clip, from the last key frame before it on: once all are there, it shows which are needed.
+        self.waiting: list | None = []
         self.work = 0  # pixels decoded
-        self.suspects: list[float] = []  # instants of packets that are damaged, or refer to such
-        self.hurt = False  # since the last key frame
+        self.suspects: list[float] = []  # instants of frames that are damaged, or refer to such
+        self.failed = False  # a packet, since the last key frame
         self.healed = -np.inf  # the key frame that ended the damage; frames before it may still refer to it
+        self.corrupt = False  # a frame, since the last key frame
+        self.run: list[float] = []  # instants of the latest frames, if of type B: the next other one may damn them
+
+    @property
+    def full(self) -> bool:
+        return self.kept == len(self.canvases)
 
     @property
     def done(self) -> bool:
-        return self.kept == len(self.canvases)
+        return self.full and not self.run
 
     @property
     def entered(self) -> bool:
@@ -108,8 +121,9 @@ class Pictures:
             return
         time = None if packet.pts is None else packet.pts * self.base - self.origin
         if self.waiting is not None:
-            if packet.size and (time is None or time <= self.start + EPSILON):
-                if packet.is_keyframe and time is not None:
+            clock = packet.pts if packet.dts is None else packet.dts  # no later packet is shown before it
+            if packet.size and (clock is None or clock * self.base - self.origin <= self.last + EPSILON):
+                if packet.is_keyframe and time is not None and time <= self.start + EPSILON:
                     self.waiting.clear()
                 self.waiting.append((time, packet))
                 return
@@ -118,10 +132,17 @@ class Pictures:
 
     def _decode_waiting(self) -> None:
         waiting, self.waiting = self.waiting or [], None
-        last = max((time for time, _ in waiting if time is not None), default=0.0)  # the one on show at the start
+        times = np.sort([time for time, _ in waiting if time is not None])
+        instants = self.start + np.arange(len(self.canvases)) / self.fps
+        shown = (
+            set(times[np.maximum(np.searchsorted(times, instants + EPSILON, side="right") - 1, 0)])
+            if len(times)
+            else ()
+        )
         for time, packet in waiting:
-            # Nothing refers to these, and none of them is shown.
-            self.context.skip_frame = "NONREF" if time is not None and time < last - EPSILON else "DEFAULT"
+            # If nothing refers to a frame that is not shown, the decoder passes it over.
+            idle = self.exact_times and time is not None and time < self.last and time not in shown
+            self.context.skip_frame = "NONREF" if idle else "DEFAULT"
             self._decode(time, packet)
         self.context.skip_frame = "DEFAULT"
 
@@ -129,14 +150,14 @@ class Pictures:
         try:
             frames = self.context.decode(packet)
         except av.error.FFmpegError:
-            self.hurt, frames = True, []
+            self.failed, frames = True, []
             if time is None:
                 raise
             self.suspects.append(time)
         else:
-            if time is not None and (self.hurt or time < self.healed):
-                if self.hurt and packet.is_keyframe:
-                    self.hurt, self.healed = False, time
+            if time is not None and (self.failed or time < self.healed):
+                if self.failed and packet.is_keyframe:
+                    self.failed, self.healed = False, time
                 else:
                     self.suspects.append(time)
         for frame in frames:
@@ -147,8 +168,7 @@ class Pictures:
         self.work += frame.width * frame.height
         if self.work > WORK:
             raise MediaError(self.name, f"too much to decode before {self.start:.2f} s; re-encode it", "too_large")
-        if frame.is_corrupt:
-            self.suspects.append(time)
+        self._judge(time, frame)
         if self.shown is None:
             self.first = time
         else:
@@ -156,9 +176,24 @@ class Pictures:
             self.period = time - self.since
         self.shown, self.since = frame, time
 
+    def _judge(self, time: float, frame: av.VideoFrame) -> None:
+        if frame.is_corrupt:
+            self.corrupt = True
+            self.suspects += self.run
+            if self.run and self.kept and self.start + (self.kept - 1) / self.fps >= self.run[0]:
+                raise MediaError(self.name, f"the video is damaged at {time:.2f} s", "damaged")
+        elif frame.key_frame:
+            self.corrupt = False
+        if self.corrupt:
+            self.suspects.append(time)
+        if frame.pict_type == PictureType.B:
+            self.run.append(time)
+        else:
+            self.run.clear()
+
     def _show_until(self, end: float) -> None:
         drawn = False
-        while not self.done and (instant := self.start + self.kept / self.fps) < end:
+        while not self.full and (instant := self.start + self.kept / self.fps) < end:
             if any(self.since - EPSILON <= time <= instant + EPSILON for time in self.suspects):
                 raise MediaError(self.name, f"the video is damaged at {instant:.2f} s", "damaged")
             if drawn:
@@ -185,18 +220,17 @@ class Pictures:
         self.placement.put(planes_of(frame, self.reformatter), canvas)
 
     def result(self) -> dict[str, np.ndarray]:
-        clip_end = self.start + (len(self.canvases) - 1) / self.fps
-        asked = f"asked for video from {self.start:.2f} to {clip_end:.2f} s"
+        asked = f"asked for video from {self.start:.2f} to {self.last:.2f} s"
         if self.shown is None:
-            raise MediaError(self.name, f"{asked}; no frame of it could be decoded")
+            raise MediaError(self.name, f"{asked}; no frame of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s")
-        if not self.done:
+            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s", "late_start")
+        if not self.full:
             frame = self.shown
             end = self.since + (float(frame.duration * frame.time_base) or self.period)
             self._show_until(end + TOLERANCE)
-            if not self.done:
-                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s")
+            if not self.full:
+                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s", "too_short")
         assert self.placement is not None
         return {
             "video": self.canvases,
@@ -258,14 +292,14 @@ class Sound:
             if self.channels > CHANNELS:
                 raise MediaError(self.name, f"its sound has {self.channels} channels", "too_large")
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it")
+            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged")
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             if frame.layout.nb_channels != self.channels:  # the queue would read planes that are not there
                 raise ValueError
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it") from error
+            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged") from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -273,11 +307,11 @@ class Sound:
         asked = f"asked for audio from {self.start:.2f} to {self.end:.2f} s"
         sound = self.samples.read()
         if sound is None:
-            raise MediaError(self.name, f"{asked}; none of it could be decoded")
+            raise MediaError(self.name, f"{asked}; none of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")
         return cut(mono(sound), sound.sample_rate, self.first, self.start, self.clip, self.name)
 
 
