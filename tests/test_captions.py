@@ -1,8 +1,14 @@
+import itertools
+import json
+import math
+import re
+
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vatt.data.captions import Caption, nearest, read_srt, write_srt
+from vatt.data.captions import Caption, nearest, parse_captions, read_captions, read_srt, throughout, write_srt
 from vatt.errors import DataError
 
 EXPECTED = (Caption(1.0, 2.5, "hello there"), Caption(3.0, 4.25, "two lines"))
@@ -65,8 +71,27 @@ def test_malformed_captions_name_file_and_line(tmp_path, content, line):
 def test_a_file_that_is_missing_or_not_utf8_is_named(tmp_path):
     with pytest.raises(DataError, match=r"absent\.srt"):
         read_srt(tmp_path / "absent.srt")
-    with pytest.raises(DataError, match=r"talk\.srt: .*UTF-8"):
-        read(tmp_path, PLAIN.encode("utf-16"))
+    with pytest.raises(DataError, match=r"talk\.srt: .*not UTF-8 \(line 3\).*iconv"):
+        read(tmp_path, PLAIN.replace("hello", "h\xe9llo").encode("latin-1"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_encodings_that_say_what_they_are_are_read(tmp_path, encoding):
+    assert read(tmp_path, PLAIN.replace("hello", "héllo ☺").encode(encoding))[0].text == "héllo ☺ there"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32", "cp1252", "shift-jis"])
+def test_encodings_that_would_have_to_be_guessed_are_refused(tmp_path, encoding):
+    text = {"cp1252": "café", "shift-jis": "こんにちは"}.get(encoding, "hello")
+    with pytest.raises(DataError, match=r"talk\.srt.*UTF-8.*iconv"):
+        read(tmp_path, PLAIN.replace("hello", text).encode(encoding))
+
+
+def test_a_file_too_large_to_be_captions_is_refused_unread(tmp_path):
+    with open(tmp_path / "talk.srt", "wb") as file:
+        file.truncate(200 << 20)
+    with pytest.raises(DataError, match=r"talk\.srt: larger than 64 MiB"):
+        read_captions(tmp_path / "talk.mp4")
 
 
 times = st.integers(0, 10**8)
@@ -86,33 +111,11 @@ captions = st.lists(
 )
 
 
-@given(captions=captions)
+@given(captions=captions.filter(lambda found: len({c.text for c in found}) == len(found)))
 def test_what_is_written_is_read_back(tmp_path_factory, captions):
     path = tmp_path_factory.getbasetemp() / "round.srt"
     write_srt(path, captions)
     assert list(read_srt(path)) == captions
-
-
-@given(
-    lines=st.lists(
-        st.one_of(
-            st.text(max_size=20),
-            st.sampled_from(["1", "", "00:00:01,000 --> 00:00:02,000", "00:00:05 --> 00:00:04", "-->"]),
-        ),
-        max_size=12,
-    )
-)
-def test_any_text_is_read_or_refused_with_a_data_error(tmp_path_factory, lines):
-    path = tmp_path_factory.getbasetemp() / "any.srt"
-    path.write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-    try:
-        found = read_srt(path)
-    except DataError as error:
-        message = str(error)
-    else:
-        message = path.name
-        assert all(caption.start <= caption.end for caption in found)
-    assert path.name in message
 
 
 def caption(start, end):
@@ -135,6 +138,358 @@ def test_ties_are_broken_by_order():
     assert nearest(around, 2.0, 3.0, 1) == around[:1]
 
 
+def test_of_captions_that_span_the_clip_equally_some_are_drawn():
+    said = [throughout(f"caption {i}") for i in range(20)] + [caption(1.0, 2.0)]
+    assert nearest(said, 1.0, 2.0, 3) == [*said[:2], said[20]]  # without rng, as they stand
+    draws = [nearest(said, 1.0, 2.0, 4, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(said[20] in draw and len(draw) == 4 for draw in draws)
+    counts = [sum(one in draw for draw in draws) for one in said[:20]]
+    assert min(counts) > 10  # 30 of 200 each, if drawn alike
+    assert max(counts) < 60
+    assert nearest(said, 1.0, 2.0, 4, np.random.default_rng(7)) == draws[7]
+
+
+def test_captions_that_do_not_span_the_clip_are_never_drawn():
+    talk = [Caption(1.0, 2.0, name) for name in "abcd"]
+    assert nearest(talk, 1.0, 2.5, 2, np.random.default_rng(0)) == talk[:2]
+
+
 def test_a_long_caption_that_spans_the_clip_is_nearest():
     talk = [caption(0.0, 100.0), caption(5.0, 5.5)]
     assert nearest(talk, 6.0, 7.0, 1) == talk[:1]
+
+
+# As YouTube writes them. A line is spoken at the bottom, moves up, and stays.
+ROLLING = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.160 --> 00:00:02.310 align:start position:0%
+_
+hello<00:00:00.480><c> and</c><00:00:00.719><c> welcome</c>
+
+00:00:02.310 --> 00:00:02.320 align:start position:0%
+hello and welcome
+_
+
+00:00:02.320 --> 00:00:04.950 align:start position:0%
+hello and welcome
+to<00:00:02.560><c> my</c><00:00:02.800><c> channel</c>
+
+00:00:04.950 --> 00:00:04.960 align:start position:0%
+to my channel
+_
+
+00:00:04.960 --> 00:00:06.500 align:start position:0%
+to my channel
+okay
+
+00:00:06.500 --> 00:00:06.510 align:start position:0%
+okay
+_
+
+00:00:06.510 --> 00:00:08.000 align:start position:0%
+okay
+okay
+
+00:00:08.000 --> 00:00:08.010 align:start position:0%
+okay
+_
+
+00:00:19.000 --> 00:00:21.000 align:start position:0%
+okay
+let&#39;s<00:00:19.560><c.colorE5E5E5> see</c>
+""".replace("_", " ")
+SPOKEN = (
+    Caption(0.16, 2.31, "hello and welcome"),
+    Caption(2.32, 4.95, "to my channel"),
+    Caption(4.96, 6.5, "okay"),
+    Caption(6.51, 8.0, "okay"),  # said twice
+    Caption(19.0, 21.0, "let's see"),
+)
+
+
+def parse(content, name="talk.vtt"):
+    return parse_captions(name, content.encode("utf-8", "surrogatepass"), name)
+
+
+def as_srt(vtt: str) -> str:
+    """What ffmpeg makes of it: the tags and spaces are gone, the repeats stay."""
+    blocks = vtt.split("\n\n")[1:]
+    lines = [block.replace(" align:start position:0%", "").replace("&#39;", "'").split("\n") for block in blocks]
+    untagged = [[line if "-->" in line else re.sub("<[^>]*>", "", line) for line in b] for b in lines]
+    return "\n\n".join(f"{i}\n" + "\n".join(block) for i, block in enumerate(untagged, 1)) + "\n"
+
+
+def test_youtube_captions_say_each_line_once_at_its_time():
+    assert parse(ROLLING) == SPOKEN
+
+
+def test_and_so_they_do_when_converted_to_srt():
+    assert "<" not in as_srt(ROLLING)
+    assert parse(as_srt(ROLLING), "talk.srt") == SPOKEN
+
+
+def test_a_short_video_rolls_as_well():
+    assert parse("\n\n".join(ROLLING.split("\n\n")[:3])) == SPOKEN[:1]
+
+
+def test_television_captions_roll_three_lines():
+    said = ["line one", "line two", "line three", "line four", "line five"]
+    cues = [f"00:0{i}.000 --> 00:0{i + 1}.000\n" + "\n".join(said[max(0, i - 2) : i + 1]) for i in range(5)]
+    assert [c.text for c in parse("WEBVTT\n\n" + "\n\n".join(cues))] == said
+
+
+@pytest.mark.parametrize("name", ["song.vtt", "song.srt"])
+def test_a_refrain_is_not_a_repeat(name):
+    said = ["la la la", "la la la", "la la la", "hey\nla la la", "la la la", "hey", "hey"]
+    cues = "\n\n".join(f"00:0{i}:00.000 --> 00:0{i + 1}:00.000\n{text}" for i, text in enumerate(said))
+    found = parse(("WEBVTT\n\n" if name == "song.vtt" else "") + cues, name)
+    assert [c.text for c in found] == [text.replace("\n", " ") for text in said]
+
+
+def test_what_webvtt_files_hold_besides():
+    content = """\ufeffWEBVTT - a title
+X-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0
+
+STYLE
+::cue { color: red }
+
+NOTE a comment
+over lines
+
+intro
+01:02.500 --> 01:03.000 line:0 align:center
+<v Ann>Tom &amp; <i>Jerry</i>&nbsp;run</v>
+and <lang fr>fin</lang>
+
+1
+1:00:00.000 --> 1:00:01.000
+3 < 4 &lt;5&gt;
+{spaces}
+2
+1:00:01.000 --> 1:00:02.000
+more
+""".replace("{spaces}", "  ")
+    expected = (
+        Caption(62.5, 63.0, "Tom & Jerry run and fin"),
+        Caption(3600.0, 3601.0, "3 < 4 <5>"),
+        Caption(3601.0, 3602.0, "more"),
+    )
+    assert parse(content) == expected
+    assert parse(content.replace("\n", "\r\n")) == expected
+    assert parse("WEBVTT\n00:01.000 --> 00:02.000\nhi") == (Caption(1.0, 2.0, "hi"),)
+    assert parse("WEBVTT") == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "line 1: .*begins with WEBVTT"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nhi\n", "line 1: .*begins with WEBVTT"),
+        ("WEBVTT\n\n00:01.000 --> soon\nhi", "line 3: malformed time"),
+        ("WEBVTT\n\n00:03.000 --> 00:02.000\nhi", r"line 3: .*ends \(2 s\) before it starts \(3 s\)"),
+        ("WEBVTT\n\n-1:03.000 --> 00:02.000\nhi", "line 3: malformed time"),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\nhi\n\nlost text", "line 6: expected a time"),
+    ],
+)
+def test_malformed_webvtt_names_file_and_line(content, complaint):
+    with pytest.raises(DataError, match=rf"talk\.vtt, {complaint}"):
+        parse(content)
+
+
+WHISPER = {
+    "openai-whisper": {
+        "text": " hi there",
+        "language": "en",
+        "segments": [
+            {"id": 0, "seek": 0, "start": 0, "end": 1.5, "text": " hi", "tokens": [1], "no_speech_prob": 0.1},
+            {"id": 1, "seek": 0, "start": 1.5, "end": 2.5, "text": " there"},
+        ],
+    },
+    "whisperX": {
+        "segments": [
+            {"start": 0.0, "end": 1.5, "text": " hi", "words": [{"word": "hi", "start": 0.1, "end": 0.3}]},
+            {"start": 1.5, "end": 2.5, "text": "there", "words": [{"word": "there"}]},
+        ],
+        "word_segments": [],
+    },
+    "faster-whisper, as a list": [
+        {"start": 0.0, "end": 1.5, "text": "hi"},
+        {"start": 1.5, "end": 2.5, "text": "there"},
+    ],
+    "transformers": {
+        "text": "hi there",
+        "chunks": [{"timestamp": [0.0, 1.5], "text": " hi"}, {"timestamp": [1.5, 2.5], "text": "there"}],
+    },
+    "whisper.cpp": {
+        "transcription": [
+            {"timestamps": {"from": "00:00:00,000"}, "offsets": {"from": 0, "to": 1500}, "text": " hi"},
+            {"timestamps": {"from": "00:00:01,500"}, "offsets": {"from": 1500, "to": 2500}, "text": " there"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WHISPER)
+def test_whispers_json(kind):
+    assert parse(json.dumps(WHISPER[kind]), "a.json") == (Caption(0.0, 1.5, "hi"), Caption(1.5, 2.5, "there"))
+
+
+def test_other_json():
+    assert parse('{"text": "silence", "segments": []}', "a.json") == ()
+    assert parse('{"caption": "a\\n dog"}', "a.json") == (throughout("a dog"),)
+    assert parse('{"captions": ["a dog", {"text": "barks", "start": 1, "end": 2}]}', "a.json") == (
+        throughout("a dog"),
+        Caption(1.0, 2.0, "barks"),
+    )
+    assert parse('{"chunks": [{"timestamp": [3, null], "text": "cut"}]}', "a.json") == (Caption(3.0, math.inf, "cut"),)
+    for other in ('{"width": 3}', "[]", "[1, 2]", "3", '{"captions": null}'):  # says nothing about captions
+        assert parse(other, "a.json") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"segments": [}', "line 1: not JSON"),
+        ('{"segments": [\n{"start": 1 "end"}]}', "line 2: not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"segments": [{"text": "a", "start": ' + "9" * 5000 + "}]}", "not JSON"),
+        ('{"segments": [{"text": "a", "start": 0, "end": 1}, {"text": "b", "start": 3, "end": 2}]}', "entry 2: .*ends"),
+        ('{"segments": [{"text": "a", "start": -1, "end": 2}]}', "segments, entry 1: .*before the file"),
+        ('{"segments": [{"text": "a", "start": NaN, "end": 2}]}', "entry 1: times must be numbers"),
+        ('{"segments": [{"text": "a", "start": 1e999, "end": 1e999}]}', "entry 1: times must be numbers"),
+        ('{"segments": [{"text": "a", "start": "soon", "end": 2}]}', "entry 1: .*'soon'"),
+        ('{"segments": [{"text": "a", "end": 2}]}', "entry 1: .*no start"),
+        ('{"segments": [{"text": 7, "start": 1, "end": 2}]}', "entry 1: the text is 7"),
+        ('{"segments": [7]}', "entry 1: expected text"),
+        ('{"caption": 7}', "caption: expected a caption"),
+    ],
+)
+def test_malformed_json_names_file_and_place(content, complaint):
+    with pytest.raises(DataError, match=rf"a\.json.*{complaint}"):
+        parse(content, "a.json")
+
+
+def test_a_title_and_a_text_hold_throughout():
+    assert parse('{"title": "How to  bake", "description": "links"}', "a.info.json") == (throughout("How to bake"),)
+    assert parse('{"title": null}', "a.info.json") is None
+    assert parse("a dog\n\n  barks\n", "a.txt") == (throughout("a dog"), throughout("barks"))
+    assert throughout("x") == Caption(0.0, math.inf, "x")
+
+
+def write(folder, *names):
+    for name in names:
+        text = name.replace(".", " ")
+        content = {
+            "srt": f"00:00:01,000 --> 00:00:02,000\n{text}\n",
+            "vtt": f"WEBVTT\n\n00:01.000 --> 00:02.000\n{text}\n",
+            "txt": text,
+            "json": json.dumps({"title": text} if ".info." in name else {"caption": text}),
+        }.get(name.rpartition(".")[2], "")
+        (folder / name).write_text(content)
+
+
+ORDER = (
+    "talk.mp4.srt", "talk.srt", "talk.vtt", "talk.en.srt", "talk.en.vtt", "talk.en-US.vtt", "talk.en-orig.vtt",
+    "talk.de-orig.vtt", "talk.de.srt", "talk.zh-Hans.vtt", "talk.json", "talk.txt", "talk.info.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("better", "worse"), list(itertools.pairwise(ORDER[1:])))
+def test_of_several_files_the_choice_is_always_the_same(tmp_path, better, worse):
+    write(tmp_path, worse, better, "talk.live_chat.json", "talk.jpg", "other.srt", "talk")
+    assert read_captions(tmp_path / "talk.mp4")[0].text == better.replace(".", " ")
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_captions_are_found_by_each_name(tmp_path, name):
+    write(tmp_path, name, "talkative.srt", "tal.srt", "talk.live_chat.json", ".talk.srt")
+    assert [c.text for c in read_captions(tmp_path / "talk.mp4")] == [name.replace(".", " ")]
+    assert read_captions(tmp_path / "none.mp4") == ()
+    assert read_captions(tmp_path / "absent" / "talk.mp4") == ()
+
+
+def test_captions_of_a_file_whose_name_ends_like_a_language_are_its_own(tmp_path):
+    write(tmp_path, "talk.one.srt", "talk.one.mp4", "talk.mp4")
+    assert read_captions(tmp_path / "talk.mp4") == ()
+    assert [c.text for c in read_captions(tmp_path / "talk.one.mp4")] == ["talk one srt"]
+
+
+def test_json_that_says_nothing_leaves_the_word_to_others(tmp_path):
+    write(tmp_path, "talk.txt")
+    (tmp_path / "talk.json").write_text('{"fps": 25}')
+    assert [c.text for c in read_captions(tmp_path / "talk.mp4")] == ["talk txt"]
+
+
+# Fuzzing: whatever lies in a file, captions come of it, or an error that names it.
+PIECES = {
+    "srt": ["1", "", " ", "00:00:01,000 --> 00:00:02,000", "00:00:05 --> 00:00:04", "-->", "<i>a</i>", "{\\an8}"],
+    "vtt": [
+        "WEBVTT", "", " ", "NOTE", "STYLE", "00:01.000 --> 00:02.000 align:start", "00:02.000 --> 00:02.010", "hello",
+        "hello<00:00:01.500><c> you</c>", "<c", "&amp;&#0;&#x110000;", "-->", "99:99:99.999 --> 0:0", "<v", "1",
+    ],
+    "json": ["[", "]", "{", "}", '"segments"', '"text"', '"start"', ":", ",", "1", "-1", "1e999", "NaN", "null", '"a"'],
+    "info.json": ["{", "}", '"title"', ":", '"a"', "null", "[", "]", "\\ud800", '"\\ud800"'],
+    "txt": ["a", "\n", "\x0b", "\u2028"],
+}  # fmt: skip
+ANY = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5))
+ENTRY = st.dictionaries(
+    st.sampled_from(["text", "caption", "start", "end", "timestamp", "offsets", "x"]),
+    ANY | st.lists(ANY, max_size=3),
+    max_size=4,
+)
+DOCUMENT = st.dictionaries(
+    st.sampled_from(["segments", "chunks", "transcription", "captions", "caption", "text", "title"]),
+    ANY | st.lists(ENTRY | ANY, max_size=3) | ENTRY,
+    max_size=3,
+)
+
+
+def pieces(kind):
+    separator = "" if "json" in kind else "\n"
+    lines = st.lists(st.sampled_from(PIECES[kind]) | st.text(max_size=8), max_size=14).map(separator.join)
+    head = st.just("WEBVTT\n\n") if kind == "vtt" else st.just("")
+    return st.tuples(head, lines).map("".join)
+
+
+@st.composite
+def files(draw):
+    kind = draw(st.sampled_from(sorted(PIECES)))
+    texts = pieces(kind) if "json" not in kind else pieces(kind) | DOCUMENT.map(json.dumps)
+    data = draw(texts).encode("utf-8", "surrogatepass")
+    data = draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe"])) + data
+    return f"talk.{kind}", draw(
+        st.sampled_from([data, data[: len(data) // 2], data + b"\xc3", data.replace(b"\n", b"\r\n")])
+    )
+
+
+@settings(max_examples=500)
+@given(file=files())
+def test_any_file_gives_captions_or_an_error_that_names_it(file):
+    name, data = file
+    try:
+        found, message = parse_captions(name, data, name), name
+    except DataError as error:
+        found, message = (), str(error)
+    assert name in message
+    for one in found or ():
+        assert 0 <= one.start <= one.end
+        assert "\n" not in one.text
+
+
+@pytest.mark.parametrize("kind", ["srt", "vtt"])
+@pytest.mark.parametrize(
+    "text", ["<" * 200_000, "{\\" * 100_000, "<c>" * 70_000, "&" * 200_000, " " * 200_000 + "x", "1:" * 99_999]
+)
+def test_a_long_line_takes_no_longer_than_it_should(kind, text):
+    parse(("WEBVTT\n\n" if kind == "vtt" else "") + f"00:01.000 --> 00:02.000\n{text}\n", f"talk.{kind}")
+    with pytest.raises(DataError):
+        parse(f"WEBVTT\n\n{text} --> {text}\n", f"talk.{kind}")
+
+
+def test_many_cues_take_no_longer_than_they_should():
+    cue = "00:01.000 --> 00:02.000\n" + "a\n" * 5
+    assert len(parse("WEBVTT\n\n" + "\n".join([cue] * 20_000))) == 20_000
+    cue = "00:01.000 --> 00:02.000\n" + "a\n" * 100_000 + "b\n"
+    assert len(parse("WEBVTT\n\n" + "\n".join([cue] * 2))) == 2

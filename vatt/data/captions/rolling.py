@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from vatt.data.captions.caption import Caption, one_line
 
 PAUSE = 1.0  # seconds between two cues, above which a repeat says nothing
+SCREEN = 8  # lines that fit on it; cues that a machine made may hold thousands
 FLASH = 0.02  # seconds; YouTube's cues that only repeat last 10 ms
 
 
@@ -35,7 +36,7 @@ class Cue:
 
     def carries(self, before: Sequence[str]) -> int:
         """How many lines at the top stood at the bottom of the cue before."""
-        for count in range(min(len(before), len(self.lines[: self.worded])), 0, -1):
+        for count in range(min(SCREEN, len(before), len(self.lines[: self.worded])), 0, -1):
             if before[-count:] == self.lines[:count]:
                 return count
         return 0
