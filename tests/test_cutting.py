@@ -16,7 +16,7 @@ milliseconds = st.integers(0, 120_000).map(lambda ms: ms / 1000)
 @st.composite
 def captions(draw):
     found = []
-    for number in range(draw(st.integers(0, 30))):
+    for number in range(draw(st.integers(0, 20))):
         start = draw(milliseconds)
         end = draw(
             st.just(start) | st.integers(0, 20_000).map(lambda ms, start=start: start + ms / 1000) | st.just(np.inf)
@@ -27,7 +27,7 @@ def captions(draw):
     return found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     captions(),
     milliseconds,

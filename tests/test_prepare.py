@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,9 @@ def test_captions_of_records_are_those_of_the_film(media, prepared):
 
 def test_words_are_counted_once_however_many_records_share_a_caption(media, prepared):
     counts = PreparedSource(prepared).word_counts()
-    assert counts["said"] == 6
     assert [counts[f"word{i}"] for i in range(6)] == [1] * 6
-    srt = [word for path in media.rglob("*.srt") for caption in read_srt(path) for word in words(caption.text)]
-    assert sum(counts.values()) == len(srt) - _words_of(media / "clip_00003.srt", "broken") + 3  # "a red picture"
-
-
-def _words_of(path: Path, name: str) -> int:
-    return 0 if path.with_stem(name).exists() is False else len(read_srt(path))
+    srt = Counter(word for path in media.rglob("*.srt") for caption in read_srt(path) for word in words(caption.text))
+    assert counts == srt + Counter(["a", "red", "picture"])
 
 
 def test_cut_at_captions(media, tmp_path):
@@ -159,7 +155,11 @@ def test_rows_give_parts_labels_and_splits(media, tmp_path):
         ("three", 0.5, 1.5, ("green",)),
         ("two", 2.0, 3.2, ("blue",)),
     ]
-    assert [nearest(r.captions, 0, 1, 1)[0].text for r in records] == ["first part", "the same part again", "second part"]
+    assert [nearest(r.captions, 0, 1, 1)[0].text for r in records] == [
+        "first part",
+        "the same part again",
+        "second part",
+    ]
     assert records[0].media == records[1].media
     assert [(line["id"], line["reason"]) for line in errors(tmp_path / "out")] == [("four", "missing")]
     with pytest.raises(DataError, match="no split 'test' in it; there are train, val"):
@@ -275,7 +275,9 @@ def test_a_file_that_kills_its_process_costs_itself_alone(media, prepared, tmp_p
 
 def test_another_source_or_configuration_is_refused_by_what_differs(media, prepared, tmp_path):
     with pytest.raises(DataError, match=r"size 64, asked for 32; fps 10.0, asked for 5"):
-        prepare(str(media), prepared, config=PrepareConfig(size=32, fps=5, sample_rate=16_000, seconds=1, min_seconds=0.5))
+        prepare(
+            str(media), prepared, config=PrepareConfig(size=32, fps=5, sample_rate=16_000, seconds=1, min_seconds=0.5)
+        )
     make_demo(tmp_path / "demo", clips=1, heldout=1)
     with pytest.raises(DataError, match=r"source .*media, asked for .*demo/train"):
         prepare(str(tmp_path / "demo/train"), prepared, config=CONFIG)
@@ -418,7 +420,5 @@ def test_sound_and_picture_stay_together(tmp_path):
     example = decode_clip(item, 0.0, clip, crop=centre, canvas=64)
     flash = np.flatnonzero(example["video"][:, :64].mean((1, 2)) > 120)[0] / 25
     click = np.flatnonzero(np.abs(example["audio"].astype(int)) > 12_000)[0] / 48_000
-    assert flash == 0.5
+    assert 0.5 <= flash < 0.54
     assert abs(click - 0.5) < 0.002
-
-
