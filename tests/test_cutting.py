@@ -16,7 +16,7 @@ milliseconds = st.integers(0, 120_000).map(lambda ms: ms / 1000)
 @st.composite
 def captions(draw):
     found = []
-    for number in range(draw(st.integers(0, 30))):
+    for number in range(draw(st.integers(0, 20))):
         start = draw(milliseconds)
         end = draw(
             st.just(start) | st.integers(0, 20_000).map(lambda ms, start=start: start + ms / 1000) | st.just(np.inf)
@@ -27,7 +27,7 @@ def captions(draw):
     return found
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     captions(),
     milliseconds,
@@ -96,3 +96,17 @@ def test_what_is_said_throughout_is_cut_into_windows():
 
 def test_a_file_shorter_than_the_shortest_record_is_one():
     assert narrations([Caption(1, 2, "a")], 0, 3, shortest=5, longest=10) == [(0, 3)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(milliseconds, st.integers(0, 5000), st.integers(100, 3000), st.integers(1, 3000), st.integers(1, 3000))
+def test_captions_equally_far_stay_so_on_the_clock_of_a_record(start, begin, half, away, length):
+    """One before the clip, one behind, as far: in binary fractions neither distance is exact."""
+    begin, half, away, length = (value / 1000 for value in (begin, half, away, length))
+    centre = 10 + start + begin + half
+    said = [Caption(centre + away, centre + away + length, "b"), Caption(centre - away - length, centre - away, "a")]
+    said = [Caption(round(caption.start, 3), round(caption.end, 3), caption.text) for caption in said]
+    start += 10
+    of_film = nearest(said, start + begin, start + begin + 2 * half, 1)
+    assert [caption.text for caption in of_film] == ["b"]  # the first in the file
+    assert nearest(shifted(said, start), begin, begin + 2 * half, 1) == list(shifted(of_film, start))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_media import number, picture, tone, write
+from tests.oddfiles import number, picture, tone, write
 from vatt.config import ClipConfig
 from vatt.data import transcode as module
 from vatt.data.canvas import to_rgb

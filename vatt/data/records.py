@@ -106,7 +106,15 @@ def serialise(record: Record) -> bytes:
         "captions": {name: [getattr(caption, name) for caption in captions] for name in ("text", "start", "end")},
         "labels": list(record.labels),
     }
-    return features().serialize_example(example)
+    encoded = _serialiser().get_tf_example(features().encode_example(example))
+    return encoded.SerializeToString(deterministic=True)  # else features stand in another order in every process
+
+
+@functools.cache
+def _serialiser():
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    return ExampleSerializer(features().get_serialized_info())
 
 
 def parse(data: bytes) -> Record:

@@ -55,10 +55,10 @@ def nearest(
       rng: draws among captions that span the clip equally; None takes them in order.
     """
     centre = (start + end) / 2
-    place = {}  # of the captions that span the clip, in an order drawn
+    place = {}  # of the captions that span the clip: they change places among themselves
     if rng is not None:
         spanning = [i for i, caption in enumerate(captions) if caption.start <= start and end <= caption.end]
-        place = dict(zip(spanning, rng.permutation(len(spanning)).tolist(), strict=True))
+        place = dict(zip(spanning, rng.permutation(spanning).tolist(), strict=True))
 
     def distance(index: int) -> tuple[float, float, int]:
         caption = captions[index]
