@@ -67,13 +67,15 @@ def contact_sheet(
         chosen = [int(i) for i in sorted(rng.choice(len(opened), min(n, MOST, len(opened)), replace=False))]
     examples, shown = [], []
     for index in chosen:
+        name = f"item {index}"
         try:
             item = opened[index]
-            shown.append(item.id)
+            name = item.id
             examples.append(_example(item, float(rng.uniform(*item.room(clip.seconds))), clip))
         except MediaError as error:
-            examples.append({"title": shown[-1] if shown else str(index), "note": f"cannot be decoded: {error.reason}"})
-    draw(examples, out, heading=f"{opened.name}: {len(chosen):,} of {len(opened):,}, seed {seed}")
+            examples.append({"title": name, "note": f"cannot be decoded: {error.reason}"})
+        shown.append(name)
+    draw(examples, out, heading=f"{opened.name}: {len(chosen):,} of {len(opened):,} clips; captions: the nearest first")
     return shown
 
 
