@@ -102,16 +102,20 @@ class Loudness:
         self.energies = np.zeros((self.LIMIT, BANDS))
         self.kept, self.joined = 0, 1  # measures so far, and how many blocks each of them joins
         self.partial, self.pending = np.zeros(BANDS), 0
-        self.rest = np.zeros(0, np.float32)
+        self.rest, self.rate = np.zeros(0, np.float32), 0
 
     def add(self, samples: np.ndarray, rate: int) -> None:
         """samples: mono [S] in [-1, 1], which follow the last ones."""
         self.rest = np.concatenate([self.rest, samples])
-        block = max(64, round(BLOCK * rate))
-        if len(self.rest) < 8 * block:
-            return
+        block = _block(rate)
+        self.rate = rate
+        if len(self.rest) >= 8 * block:
+            self._take(block)
+
+    def _take(self, block: int) -> None:
+        """Measures all whole blocks of what has gathered."""
         whole = len(self.rest) // block * block
-        self._measure(self.rest[:whole].reshape(-1, block), rate)
+        self._measure(self.rest[:whole].reshape(-1, block), self.rate)
         self.rest = self.rest[whole:]
 
     def _measure(self, blocks: np.ndarray, rate: int) -> None:
@@ -130,6 +134,8 @@ class Loudness:
 
     def signature(self) -> np.ndarray | None:
         """[TIMES BANDS] uint8, in half decibels above FLOOR; None for less than half a second."""
+        if len(self.rest):
+            self._take(_block(self.rate))
         if self.kept * self.joined * BLOCK < 0.5:
             return None
         part = self.kept / TIMES
@@ -142,6 +148,10 @@ class Loudness:
         level = 10 * np.log10(np.maximum(energy, 1e-12))
         level = np.maximum(level, level.max() - RANGE)  # what is faint, codecs leave out
         return np.clip(2 * (level - FLOOR), 0, 255).astype(np.uint8)
+
+
+def _block(rate: int) -> int:
+    return max(64, round(BLOCK * rate))
 
 
 @dataclass(frozen=True, kw_only=True)
