@@ -17,8 +17,9 @@ from vatt.data.media import probe
 from vatt.data.resample import resample
 from vatt.errors import MediaError
 
+from .oddfiles import number, picture, tone, write
+
 CLIP = ClipConfig(frames=10, fps=10.0, size=64, sample_rate=16_000, samples=16_000)
-BITS = 8
 
 
 def decode_clip(path, start, clip, *, canvas=None, crop=centre):
@@ -33,78 +34,6 @@ def decode_clip(path, start, clip, *, canvas=None, crop=centre):
     box, colour = example["video_box"], int(example["video_colour"])
     rgb = to_rgb(example["video"], box, colour, clip.size)
     return example | {"video": rgb, "audio": example["audio"] / np.float32(32768)}
-
-
-def picture(number: int, size: tuple[int, int] = (64, 64)) -> np.ndarray:
-    """A picture whose grey bars spell a number in binary."""
-    bars = np.array([230 if number >> bit & 1 else 20 for bit in range(BITS)], np.uint8)
-    row = np.repeat(bars, -(-size[1] // BITS))[: size[1]]
-    return np.broadcast_to(row[None, :, None], (*size, 3)).copy()
-
-
-def number(image: np.ndarray) -> int:
-    width = image.shape[1] // BITS
-    bars = image.reshape(image.shape[0], BITS, width, 3).mean((0, 2, 3))
-    return sum(int(bar > 125) << bit for bit, bar in enumerate(bars))
-
-
-def tone(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
-    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
-
-
-def write(
-    path,
-    *,
-    pictures=None,
-    times=None,
-    fps=25,
-    sound=None,
-    rate=48_000,
-    layout="mono",
-    video="libx264",
-    audio="aac",
-    options=None,
-    offset=0.0,
-    container_format=None,
-):
-    """Writes frames (shown at `times`, or at a steady rate) and sound ([S] or [channels S])."""
-    options = options or ({"g": "12", "bf": "2", "crf": "12"} if video == "libx264" else {})
-    with av.open(path if isinstance(path, io.RawIOBase) else str(path), "w", format=container_format) as container:
-        base = Fraction(1, 1000) if times is not None else Fraction(1, fps)
-        stream = noise = None
-        if pictures is not None:
-            stream = container.add_stream(video, fps, options=options)
-            stream.height, stream.width = pictures[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
-            stream.codec_context.time_base = base
-        if sound is not None:
-            # Perceptual noise substitution would decode to other noise from each starting point.
-            noise = container.add_stream(audio, rate, layout=layout, options={"aac_pns": "0"} if audio == "aac" else {})
-        packets = []
-        for index, image in enumerate(pictures if pictures is not None else []):
-            frame = av.VideoFrame.from_ndarray(image, "rgb24")
-            instant = offset + (times[index] if times is not None else index / fps)
-            frame.pts, frame.time_base = round(instant / base), base
-            packets += stream.encode(frame)
-        if stream is not None:
-            packets += stream.encode(None)
-        if noise is not None:
-            channels = np.atleast_2d(sound).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels), "fltp", layout)
-            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
-            frame.pts = round(offset * rate)
-            resampler = av.AudioResampler(
-                noise.codec_context.format,
-                noise.codec_context.layout,
-                rate,
-                noise.codec_context.frame_size or 1024,
-            )
-            for piece in resampler.resample(frame) + resampler.resample(None):
-                packets += noise.encode(piece)
-            packets += noise.encode(None)
-        for packet in sorted((p for p in packets if p.dts is not None), key=lambda p: p.dts * p.time_base):
-            container.mux(packet)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """`vatt data COMMAND`: from a user's media to a stream. Parses, calls, prints; no logic, and no jax."""
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,7 +26,10 @@ def run(args: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (add_check, add_prepare, add_show, add_replay, add_vocab, add_list, add_demo):
         add(commands)
-    options = parser.parse_args(args)
+    options, unknown = parser.parse_known_args(args)
+    if unknown and "beam" not in options:  # where Beam may run, what is not ours is Beam's
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.beam = unknown
     return options.run(options)
 
 
@@ -99,7 +103,90 @@ def add_check(commands) -> None:
 
 
 def add_prepare(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "prepare",
+        "cut, transcode, index: a TFDS data set that streams fast",
+        "Cuts media into records and stores them as small MP4 that decode fast, in ArrayRecord files under a TFDS "
+        "description.\nCtrl-C or a crash loses nothing that is done: the same command goes on. A file that cannot be "
+        "used becomes a line\nof OUT/errors.jsonl and stops nothing.",
+        [
+            "vatt data prepare ~/videos data/mine",
+            "vatt data prepare clips.csv data/mine --cut captions --workers 8",
+            "vatt data prepare ~/videos data/mine --seconds 30 --size 128",
+            "vatt data prepare /shared/videos /shared/mine --runner FlinkRunner --flink_master host:8081",
+        ],
+    )
+    from vatt.data.plan import PrepareConfig
+
+    default = PrepareConfig()
+    parser.add_argument("source", metavar="SOURCE", help="see vatt data --help")
+    parser.add_argument("out", metavar="OUT", help="folder to prepare into: new, empty, or of this same preparation")
+    parser.add_argument("--size", type=int, default=default.size, help="short side, pixels (default %(default)s)")
+    parser.add_argument("--fps", type=float, default=default.fps, help="frames a second (default %(default)g)")
+    parser.add_argument("--sample-rate", type=int, default=default.sample_rate, help="Hz, mono (default %(default)s)")
+    parser.add_argument(
+        "--cut", choices=("windows", "captions"), default=default.cut, help="at regular windows, or around each caption"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=default.seconds, help="length of a window, most of a record (default 10)"
+    )
+    parser.add_argument(
+        "--min-seconds", type=float, default=None, help="captions are widened to this (default 5, or --seconds if less)"
+    )
+    parser.add_argument(
+        "--candidates", type=int, default=default.candidates, help="nearest captions kept for any clip (default 5)"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    parser.add_argument(
+        "--runner",
+        default="",
+        help="run on Apache Beam (pip install 'vatt[beam]'): DirectRunner, FlinkRunner, "
+        "SparkRunner, DataflowRunner, ...; options that are not known here are Beam's",
+    )
+
+    def prepare(options) -> int:
+        from vatt.cli import make_console
+        from vatt.data.prepare import prepare as run
+        from vatt.progress import bar
+
+        if options.beam and not options.runner:
+            parser.error(f"unrecognized arguments: {' '.join(options.beam)} (Beam's own need --runner)")
+        fields = ("size", "fps", "sample_rate", "cut", "seconds", "candidates")
+        shortest = min(default.min_seconds, options.seconds) if options.min_seconds is None else options.min_seconds
+        config = PrepareConfig(**{name: getattr(options, name) for name in fields}, min_seconds=shortest)
+        work = None
+        if options.runner:
+            from vatt.data.beam import work_on
+
+            work = work_on(options.runner, options.beam)
+        console = make_console()
+        try:
+            with bar(console, options.out) as progress:
+                result = run(
+                    options.source, options.out, config=config, workers=options.workers, progress=progress, work=work
+                )
+        except KeyboardInterrupt:
+            print("vatt: interrupted; what is done is kept, and the same command goes on from here", file=sys.stderr)
+            return 130
+        _print_prepared(result, options)
+        return 0
+
+    parser.set_defaults(run=prepare, beam=[])
+
+
+def _print_prepared(result, options) -> None:
+    from vatt.data.faults import FAULTS
+
+    hours, rate = result.seconds / 3600, result.media_bytes / result.seconds / 1000 if result.seconds else 0.0
+    splits = ", ".join(f"{name} {count}" for name, count in result.splits.items())
+    print(f"{result.folder}: {result.records} records ({splits}), {hours:.2f} hours, {rate:.1f} kB a second of media")
+    for reason, count in result.faults.items():
+        kind = FAULTS.get(reason)
+        print(f"  {count} x {reason}" + (f": {kind.says}; {kind.remedy}" if kind else ""))
+    if result.faults:
+        print(f"  {sum(result.faults.values())} lines in {result.errors} name them")
+    print(f"next: vatt pretrain experiments/demo.py --data.sources {options.out}")
 
 
 def add_show(commands) -> None:

@@ -163,7 +163,7 @@ def members(path: str, name: str, faults: list[Fault]) -> Iterator[Slice]:
                 if member.offset < read or member.size < 0:
                     return fault("unreadable", f"its headers run in a circle at byte {member.offset}")
                 read = member.offset + tarfile.BLOCKSIZE
-                if member.isdir() or (member.isreg() and shown.rpartition("/")[2].startswith(".")):
+                if member.isdir():
                     continue
                 if shown.startswith("/") or ".." in shown.split("/") or "\0" in shown:
                     fault("outside", f"member {shown!r} leaves the archive", shown)
@@ -175,11 +175,14 @@ def members(path: str, name: str, faults: list[Fault]) -> Iterator[Slice]:
                     fault("bad_name", f"the name of member {shown!r} is not UTF-8", shown)
                 elif member.offset_data + member.size > size:
                     return fault("truncated", f"ends within member {shown!r}", shown)
-                else:
+                elif not shown.rpartition("/")[2].startswith("."):
                     yield Slice(path, member.offset_data, member.size, shown.removeprefix("./"))
             with open(path, "rb") as file:  # a damaged header ends the walk as the end does
                 file.seek(tar.offset)
-                if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                block = file.read(tarfile.BLOCKSIZE)
+                if 0 < len(block) < tarfile.BLOCKSIZE:
+                    fault("truncated", f"ends within the header at byte {tar.offset}")
+                elif block.strip(b"\0"):
                     fault("unreadable", f"damaged at byte {tar.offset}; what comes behind is lost")
     except FileNotFoundError:
         fault("missing", "no such shard")

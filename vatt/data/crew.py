@@ -65,7 +65,7 @@ class Crew(Generic[Task, Result]):
                 busy[hand] = task
             if not busy:
                 return
-            sources = {source: hand for hand in busy for source in (hand.pipe, hand.process.sentinel)}
+            sources: dict[Any, _Hand] = {source: hand for hand in busy for source in (hand.pipe, hand.process.sentinel)}
             ready = multiprocessing.connection.wait(list(sources), timeout=1.0)
             for hand in {sources[source] for source in ready} or set(busy):
                 result = hand.result(self._patience)

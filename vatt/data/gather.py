@@ -26,6 +26,7 @@ TOLERANCE = 0.05  # seconds; see vatt.data.media
 EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
 PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 
+EXACT = "mov", "matroska"  # formats whose packets bear the very times of their frames
 SLICED = frozenset({"yuv420p", "yuvj420p", "yuva420p"})  # formats whose first three planes are taken as they are
 SQUARE = 1 / 4, 4  # sample aspect ratios beyond are nonsense, and taken for 1
 SPC_RGB, SPC_BT709, SPC_UNSPECIFIED = 0, 1, 2  # ISO/IEC 23091-2 table 4, as FFmpeg numbers them
@@ -80,6 +81,8 @@ class Pictures:
         self.context = self.stream.codec_context
         self.base, self.origin = float(self.stream.time_base), media.origin
         self.start, self.fps = start, clip.fps
+        self.last = start + (clip.frames - 1) / clip.fps  # the last instant of the clip
+        self.exact_times = media.container.format.name.startswith(EXACT)
         self.crop = crop
         self.exact = canvas == clip.size
         self.canvases = np.zeros((clip.frames, canvas * 3 // 2, canvas), np.uint8)
@@ -91,7 +94,8 @@ class Pictures:
         self.since = 0.0
         self.period = 0.0  # between the last two frames
         self.first = np.inf
-        self.waiting: list | None = []  # packets before the clip, from its last key frame on: it may yet come
+        # Packets of the clip, from the last key frame before it on: once all are there, it shows which are needed.
+        self.waiting: list | None = []
         self.work = 0  # pixels decoded
         self.suspects: list[float] = []  # instants of frames that are damaged, or refer to such
         self.failed = False  # a packet, since the last key frame
@@ -117,8 +121,9 @@ class Pictures:
             return
         time = None if packet.pts is None else packet.pts * self.base - self.origin
         if self.waiting is not None:
-            if packet.size and (time is None or time <= self.start + EPSILON):
-                if packet.is_keyframe and time is not None:
+            clock = packet.pts if packet.dts is None else packet.dts  # no later packet is shown before it
+            if packet.size and (clock is None or clock * self.base - self.origin <= self.last + EPSILON):
+                if packet.is_keyframe and time is not None and time <= self.start + EPSILON:
                     self.waiting.clear()
                 self.waiting.append((time, packet))
                 return
@@ -127,10 +132,17 @@ class Pictures:
 
     def _decode_waiting(self) -> None:
         waiting, self.waiting = self.waiting or [], None
-        last = max((time for time, _ in waiting if time is not None), default=0.0)  # the one on show at the start
+        times = np.sort([time for time, _ in waiting if time is not None])
+        instants = self.start + np.arange(len(self.canvases)) / self.fps
+        shown = (
+            set(times[np.maximum(np.searchsorted(times, instants + EPSILON, side="right") - 1, 0)])
+            if len(times)
+            else ()
+        )
         for time, packet in waiting:
-            # Nothing refers to these, and none of them is shown.
-            self.context.skip_frame = "NONREF" if time is not None and time < last - EPSILON else "DEFAULT"
+            # If nothing refers to a frame that is not shown, the decoder passes it over.
+            idle = self.exact_times and time is not None and time < self.last and time not in shown
+            self.context.skip_frame = "NONREF" if idle else "DEFAULT"
             self._decode(time, packet)
         self.context.skip_frame = "DEFAULT"
 
@@ -208,18 +220,17 @@ class Pictures:
         self.placement.put(planes_of(frame, self.reformatter), canvas)
 
     def result(self) -> dict[str, np.ndarray]:
-        clip_end = self.start + (len(self.canvases) - 1) / self.fps
-        asked = f"asked for video from {self.start:.2f} to {clip_end:.2f} s"
+        asked = f"asked for video from {self.start:.2f} to {self.last:.2f} s"
         if self.shown is None:
-            raise MediaError(self.name, f"{asked}; no frame of it could be decoded")
+            raise MediaError(self.name, f"{asked}; no frame of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s")
+            raise MediaError(self.name, f"{asked}; the video starts at {self.first:.2f} s", "late_start")
         if not self.full:
             frame = self.shown
             end = self.since + (float(frame.duration * frame.time_base) or self.period)
             self._show_until(end + TOLERANCE)
             if not self.full:
-                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s")
+                raise MediaError(self.name, f"{asked}; the video ends at {end:.2f} s", "too_short")
         assert self.placement is not None
         return {
             "video": self.canvases,
@@ -281,14 +292,14 @@ class Sound:
             if self.channels > CHANNELS:
                 raise MediaError(self.name, f"its sound has {self.channels} channels", "too_large")
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it")
+            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged")
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             if frame.layout.nb_channels != self.channels:  # the queue would read planes that are not there
                 raise ValueError
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it") from error
+            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged") from error
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -296,11 +307,11 @@ class Sound:
         asked = f"asked for audio from {self.start:.2f} to {self.end:.2f} s"
         sound = self.samples.read()
         if sound is None:
-            raise MediaError(self.name, f"{asked}; none of it could be decoded")
+            raise MediaError(self.name, f"{asked}; none of it could be decoded", "damaged")
         if self.first > self.start + TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
-            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s")
+            raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")
         return cut(mono(sound), sound.sample_rate, self.first, self.start, self.clip, self.name)
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from vatt.data.crew import Death
 from vatt.data.cutting import narrations, neighbours, shifted, windows
+from vatt.data.encode import Part, encode_still
 from vatt.data.items import Fault, Row
 from vatt.data.media import probe
 from vatt.data.plan import PrepareConfig, Unit
 from vatt.data.records import Record, index_line, serialise
 from vatt.data.text import words
-from vatt.data.transcode import Part, encode_still, transcode
+from vatt.data.transcode import transcode
 from vatt.errors import MediaError
 
 TAIL = struct.Struct("<Q8s")  # bytes of the summary before it, and the mark of a whole file
@@ -48,7 +49,8 @@ def make_unit(unit: Unit, path: Path, config: PrepareConfig, alive: Callable[[],
     with _whole(path) as file:
         try:
             planned = _plan_rows(unit, config)
-        except MediaError as error:
+        except Exception as error:
+            error = _media_error(unit, error)
             faults = [Fault(id=row.id, reason=error.kind, detail=error.reason) for row in unit.rows]
             _close(file, Staged([], {}, faults))
             return
@@ -111,10 +113,10 @@ def _write_records(file, unit: Unit, planned: tuple[list[_Planned], list[Fault]]
             return
         part, row = plan.part, plan.row
         near = list(range(len(row.captions)))
-        captions = row.captions
+        captions = tuple(row.captions)
         if part is not None:
             near = neighbours(row.captions, part.start, part.end, config.candidates)
-            captions = shifted([row.captions[index] for index in near], part.start)
+            captions = shifted([captions[index] for index in near], part.start)
         spoken[row.id].update(near)
         record = Record(
             id=plan.id,
@@ -156,8 +158,8 @@ def _encoded(unit: Unit, wanted: Sequence[_Planned], config: PrepareConfig, aliv
     if stills:
         try:
             yield stills, encode_still(medium, config.form)
-        except MediaError as error:
-            yield stills, error
+        except Exception as error:
+            yield stills, _media_error(unit, error)
     sharing: dict[Part, list[int]] = {}
     for number, plan in enumerate(wanted):
         if plan.part is not None:
@@ -170,9 +172,17 @@ def _encoded(unit: Unit, wanted: Sequence[_Planned], config: PrepareConfig, aliv
     try:
         for part, result in transcode(medium, parts, form=config.form, alive=alive, **streams):
             yield left.pop(part), result
-    except MediaError as error:
+    except Exception as error:
         for numbers in left.values():
-            yield numbers, error
+            yield numbers, _media_error(unit, error)
+
+
+def _media_error(unit: Unit, error: Exception) -> MediaError:
+    """Whatever a medium leads its readers to is that medium's own fault, and must not stop the others."""
+    if isinstance(error, MediaError):
+        return error
+    kind = "too_large" if isinstance(error, MemoryError) else "unreadable"
+    return MediaError(unit.rows[0].media, f"{type(error).__name__}: {error}", kind)
 
 
 def read_staged(path: Path) -> Staged | None:

@@ -44,13 +44,23 @@ def size_of(media: str | Slice | Encoded) -> tuple[int, int, bool]:
 def draw_still(media: str | Slice | Encoded, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
     """The video of a clip of one picture, upright. What is transparent is white."""
     with _opened(media) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return _draw([image.convert("RGB")] * clip.frames, clip, crop, canvas)
+        return _draw([_upright(image)] * clip.frames, clip, crop, canvas)
+
+
+def read_still(media: str | Slice | Encoded) -> Image.Image:
+    """A picture as RGB, upright. What is transparent is white."""
+    with _opened(media) as image:
+        return _upright(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def draw_arrays(

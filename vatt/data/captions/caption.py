@@ -63,7 +63,9 @@ def nearest(
     def distance(index: int) -> tuple[float, float, int]:
         caption = captions[index]
         outside = max(caption.start - centre, centre - caption.end, 0.0)
-        return outside, abs((caption.start + caption.end) / 2 - centre), place.get(index, index)
+        # To the microsecond, so that what is equally far stays so on a clock that starts elsewhere, as a record's does.
+        away = abs((caption.start + caption.end) / 2 - centre)
+        return round(outside, 6), round(away, 6), place.get(index, index)
 
     chosen = heapq.nsmallest(k, range(len(captions)), key=distance)
     return [captions[i] for i in sorted(chosen, key=lambda i: (captions[i].start, i))]

@@ -1,0 +1,166 @@
+"""Prepared sets as sources: what was written comes back, and what cannot be read says so."""
+
+import json
+import math
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vatt.data.captions import Caption
+from vatt.data.demo import make_demo
+from vatt.data.items import Encoded
+from vatt.data.plan import PrepareConfig
+from vatt.data.prepare import prepare
+from vatt.data.records import PreparedSource, Record, is_prepared, parse, serialise
+from vatt.errors import DataError, MediaError
+
+time = st.floats(-1e6, 1e6) | st.just(math.inf)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    text=st.text(st.characters(exclude_categories=("Cs",))),
+    media=st.binary(),
+    start=st.floats(0, 1e6),
+    end=time,
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    captions=st.lists(st.builds(Caption, time, time, st.text(st.characters(exclude_categories=("Cs",))))),
+    labels=st.lists(st.text(st.characters(exclude_categories=("Cs",)))),
+)
+def test_a_record_comes_back_as_it_was(text, media, start, end, flags, captions, labels):
+    record = Record(
+        id=text,
+        media=media,
+        path=text,
+        start=start,
+        end=end,
+        has_video=flags[0],
+        has_audio=flags[1],
+        still=flags[2],
+        captions=tuple(captions),
+        labels=tuple(labels),
+    )
+    assert vars(parse(serialise(record))) == vars(record)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    make_demo(folder / "demo", clips=6, heldout=1)
+    prepare(str(folder / "demo/train"), folder / "out", config=PrepareConfig(seconds=1.0, min_seconds=1.0), workers=1)
+    return folder / "out"
+
+
+@pytest.fixture
+def copy(prepared, tmp_path):
+    return shutil.copytree(prepared, tmp_path / "copy")
+
+
+def test_items_are_encoded_media_of_their_own(prepared):
+    source = PreparedSource(prepared)
+    assert len(source) >= 6
+    assert is_prepared(prepared)
+    item = source[0]
+    assert isinstance(item.media, Encoded)
+    assert item.id in str(item.media)
+    assert item.media.data[4:8] == b"ftyp"
+    assert item.start == 0
+    assert item.end == source.record(0).duration > 0
+
+
+def test_tfds_reads_the_folder_without_tensorflow(prepared):
+    code = (
+        "import sys, tensorflow_datasets as tfds\n"
+        f"builder = tfds.builder_from_directory({str(prepared)!r})\n"
+        "source = builder.as_data_source(split='train')\n"
+        "print(len(source), source[0]['id'].decode(), 'tensorflow' in sys.modules, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    source = PreparedSource(prepared)
+    assert done.stdout.split() == [str(len(source)), source[0].id, "False", "False"]
+
+
+def test_it_pickles_and_threads_read_at_once(prepared):
+    source = PreparedSource(prepared)
+    media = [source[i].media.data for i in range(len(source))]
+    other = pickle.loads(pickle.dumps(source))
+    assert (other.fingerprint(), other.name, len(other)) == (source.fingerprint(), source.name, len(source))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda i: other[i].media.data, range(len(other)))) == media
+
+
+def test_word_counts_need_no_media(copy):
+    counts = PreparedSource(copy).word_counts()
+    assert counts
+    assert all(isinstance(word, str) and count > 0 for word, count in counts.items())
+
+
+def test_records_too_short_for_a_clip_are_left_out_and_named(prepared):
+    whole = PreparedSource(prepared)
+    lengths = [whole[i].end for i in range(len(whole))]
+    limit = sorted(lengths)[len(lengths) // 2]
+    source = PreparedSource(prepared, seconds=limit)
+    assert len(source) == sum(length >= limit for length in lengths) < len(whole)
+    assert all(source[i].end >= limit for i in range(len(source)))
+    assert [fault.id for fault in source.faults] == [whole[i].id for i, length in enumerate(lengths) if length < limit]
+    assert {fault.reason for fault in source.faults} == {"too_short"}
+    assert source.fingerprint() != whole.fingerprint()
+    with pytest.raises(DataError, match=r"none of its .* records lasts a clip of 99 s"):
+        PreparedSource(prepared, seconds=99)
+
+
+def test_the_fingerprint_is_of_what_is_said_not_of_the_place(prepared, copy):
+    assert PreparedSource(prepared).fingerprint() == PreparedSource(copy).fingerprint()
+
+
+def test_another_format_says_which_version_made_it(copy):
+    path = copy / "prepared.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99, "vatt": "7.8"}))
+    with pytest.raises(DataError, match=r"prepared by vatt 7\.8 in format 99.*Prepare it again"):
+        PreparedSource(copy)
+
+
+def test_an_unfinished_set_says_so(copy):
+    (copy / "prepared.json").unlink()
+    (copy / ".staging").mkdir()
+    assert is_prepared(copy)
+    with pytest.raises(DataError, match="was not finished; type the command"):
+        PreparedSource(copy)
+
+
+def test_a_folder_of_something_else_is_not_prepared(tmp_path):
+    assert not is_prepared(tmp_path)
+    with pytest.raises(DataError, match="not a prepared set"):
+        PreparedSource(tmp_path)
+
+
+def test_unknown_splits_name_those_there_are(prepared):
+    with pytest.raises(DataError, match="no split 'val' in it; there are train"):
+        PreparedSource(prepared, "val")
+
+
+def test_a_shard_that_is_gone_or_cut_is_told_at_once(copy):
+    (shard,) = copy.glob("*.array_record-*")
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1000])
+    with pytest.raises(DataError, match=f"has {len(data) - 1000} bytes instead of {len(data)}"):
+        PreparedSource(copy)
+    shard.unlink()
+    with pytest.raises(DataError, match="is not there"):
+        PreparedSource(copy)
+
+
+def test_a_damaged_record_is_a_media_error(copy):
+    (shard,) = copy.glob("*.array_record-*")
+    data = bytearray(shard.read_bytes())
+    data[1000 : len(data) // 2] = bytes(len(data) // 2 - 1000)
+    shard.write_bytes(bytes(data))
+    source = PreparedSource(copy)
+    with pytest.raises(MediaError, match=r"cannot be read.*copy or prepare the set again"):
+        [source[index] for index in range(len(source))]
