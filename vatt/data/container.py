@@ -49,7 +49,9 @@ class Opened:
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
         if self.video is not None:
-            check_size(name, self.video.codec_context.width, self.video.codec_context.height)
+            width, height = self.video.codec_context.width, self.video.codec_context.height
+            if width and height:  # else only the frames know
+                check_size(name, width, height)
             self.video.codec_context.options = {"max_pixels": str(PIXELS)}
         if self.audio is not None:
             check_sound(name, self.audio.codec_context.sample_rate, self.audio.codec_context.channels)
@@ -64,6 +66,8 @@ class Opened:
 
 
 def check_size(name, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise MediaError(name, f"its picture has {width} x {height} pixels", "unreadable")
     if width * height > PIXELS:
         raise MediaError(name, f"its picture has {width} x {height} pixels; at most {PIXELS} are read", "too_large")
 

@@ -77,8 +77,8 @@ def probe(media: Medium) -> MediaInfo:
     if isinstance(media, Decoded):
         return _probe_arrays(media)
     if stills.is_still(media):
-        width, height, turned = stills.size_of(media)
-        return MediaInfo(still=True, width=width, height=height, rotation=90 if turned else 0)
+        width, height, rotation = stills.size_of(media)
+        return MediaInfo(still=True, width=width, height=height, rotation=rotation)
     name = str(media)
     with opened(media) as file:
         stated = (file.container.duration or 0) / 1e6
@@ -86,6 +86,7 @@ def probe(media: Medium) -> MediaInfo:
             raise MediaError(name, f"says that it lasts {stated:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
         kinds = {stream.type: stream.index for stream in file.streams}
         begins = {s.index: float((s.start_time or 0) * s.time_base) - file.origin for s in file.streams}
+        facts = _facts(file)  # before the end is read, as it reads the beginning
         ends, times = _ends(file, stated)
         variable = _variable_rate(file, times)
     with opened(media) as file:  # anew, at the beginning: the container has been read to its end
