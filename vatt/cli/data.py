@@ -242,7 +242,31 @@ def add_show(commands) -> None:
 
 
 def add_replay(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "replay",
+        "rebuild the batch that a step of a run saw",
+        "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as the "
+        "model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
+        ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument(
+        "--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it"
+    )
+    parser.add_argument("-o", "--out", default="", help="where to (default RUN/replay/STEP)")
+    parser.add_argument("--list", action="store_true", help="only print which clips they were; decode nothing")
+
+    def replay(options) -> int:
+        from vatt.cli import before_jax, make_console
+
+        before_jax()
+        from vatt.train.replay import replay
+
+        replay(options.run, options.step, options.out, make_console(), write=not options.list)
+        return 0
+
+    parser.set_defaults(run=replay)
 
 
 def add_vocab(commands) -> None:
