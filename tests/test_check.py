@@ -242,7 +242,9 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == "img":
             self.images.append(attrs["src"])
-        self.links += [attrs[name] for name in ("href", "src") if name in attrs and not (attrs[name] or "").startswith("data:")]
+        self.links += [
+            attrs[name] for name in ("href", "src") if name in attrs and not (attrs[name] or "").startswith("data:")
+        ]
         if "data-kinds" in attrs:
             self.rows.append(attrs["data-kinds"])
 

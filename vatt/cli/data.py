@@ -190,7 +190,55 @@ def _print_prepared(result, options) -> None:
 
 
 def add_show(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "show",
+        "a contact sheet of clips: frames, sound, captions",
+        "Draws clips of a source one below the other: frames evenly over the clip, the waveform below them, and the "
+        "captions beside them, nearest in time first, as training takes them. What a clip lacks is said.",
+        [
+            "vatt data show ~/videos",
+            "vatt data show data/mine -n 24 --seed 1 -o sheet.png",
+            "vatt data show ~/videos --ids talks/one.mp4 talks/two.mp4",
+        ],
+    )
+    parser.add_argument("source", metavar="SOURCE", help="what to show; see vatt data --help")
+    parser.add_argument("-n", type=int, default=12, help="how many clips, at most 200 (default 12)")
+    parser.add_argument("-o", dest="out", metavar="FILE", default="sheet.png", help="the picture (default sheet.png)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the clips and where they begin (default 0)")
+    parser.add_argument("--ids", metavar="ID", nargs="+", default=[], help="show these instead of random ones")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=3.2, help="how long a clip is (default 3.2)")
+    length.add_argument("--experiment", metavar="FILE", help="take the clip from an experiment file")
+    parser.add_argument("--workers", type=int, default=0, help="files probed at once (default: one a core)")
+
+    def show(options) -> int:
+        if not 1 <= options.n <= 200 or options.seed < 0 or options.seconds <= 0 or options.workers < 0:
+            parser.error("-n must be 1 to 200, --seconds above 0, --seed and --workers at least 0")
+        from vatt.cli import make_console
+        from vatt.config import ClipConfig, load_experiment
+        from vatt.data.show import contact_sheet
+        from vatt.progress import bar
+
+        if options.experiment:
+            clip = load_experiment(options.experiment).clip
+        else:
+            clip = ClipConfig(frames=1, fps=1 / options.seconds, samples=1)
+        with bar(make_console(), "opening") as progress:
+            shown = contact_sheet(
+                options.source,
+                options.out,
+                n=options.n,
+                seed=options.seed,
+                ids=options.ids,
+                clip=clip,
+                workers=options.workers,
+                progress=progress,
+            )
+        print(f"{options.out}: {len(shown)} {'clip' if len(shown) == 1 else 'clips'}")
+        return 0
+
+    parser.set_defaults(run=show)
 
 
 def add_replay(commands) -> None:

@@ -34,6 +34,7 @@ SAME_SOUND, OTHER_SOUND = 0.97, 0.7  # cosines of the course of loudness: from h
 SAME_TONE, OTHER_TONE = 2.0, 8.0  # dB between the mean spectra, root mean square: up to here, and from here on
 CANDIDATE = 0.08  # how far below these a projected cosine may lie
 PROJECTED = 96  # width of the vectors that are compared all with all
+ROWS, COLUMNS = 512, 4096  # of a block of comparisons, which fits a cache
 
 
 class Pictures:
@@ -101,16 +102,20 @@ class Loudness:
         self.energies = np.zeros((self.LIMIT, BANDS))
         self.kept, self.joined = 0, 1  # measures so far, and how many blocks each of them joins
         self.partial, self.pending = np.zeros(BANDS), 0
-        self.rest = np.zeros(0, np.float32)
+        self.rest, self.rate = np.zeros(0, np.float32), 0
 
     def add(self, samples: np.ndarray, rate: int) -> None:
         """samples: mono [S] in [-1, 1], which follow the last ones."""
         self.rest = np.concatenate([self.rest, samples])
-        block = max(64, round(BLOCK * rate))
-        if len(self.rest) < 8 * block:
-            return
+        block = _block(rate)
+        self.rate = rate
+        if len(self.rest) >= 8 * block:
+            self._take(block)
+
+    def _take(self, block: int) -> None:
+        """Measures all whole blocks of what has gathered."""
         whole = len(self.rest) // block * block
-        self._measure(self.rest[:whole].reshape(-1, block), rate)
+        self._measure(self.rest[:whole].reshape(-1, block), self.rate)
         self.rest = self.rest[whole:]
 
     def _measure(self, blocks: np.ndarray, rate: int) -> None:
@@ -129,6 +134,8 @@ class Loudness:
 
     def signature(self) -> np.ndarray | None:
         """[TIMES BANDS] uint8, in half decibels above FLOOR; None for less than half a second."""
+        if len(self.rest):
+            self._take(_block(self.rate))
         if self.kept * self.joined * BLOCK < 0.5:
             return None
         part = self.kept / TIMES
@@ -143,6 +150,10 @@ class Loudness:
         return np.clip(2 * (level - FLOOR), 0, 255).astype(np.uint8)
 
 
+def _block(rate: int) -> int:
+    return max(64, round(BLOCK * rate))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signature:
     """What a file looks and sounds like. video: [PICTURES SIDE SIDE 3] uint8; audio: [TIMES BANDS] uint8."""
@@ -155,35 +166,52 @@ class Signature:
 def alike(signatures: dict[int, Signature]) -> Iterator[tuple[int, int]]:
     """Pairs (first, other) of keys whose files are alike; every file but the first of its group is an `other` once.
 
-    Compares all with all whose lengths are close, as one matrix product of short vectors: 100,000 files take a minute
-    or two.
+    Compares all with all whose lengths are close, as a matrix product of short vectors.
     """
-    indices = [i for i, s in signatures.items() if s.video is not None or s.audio is not None]
-    indices.sort(key=lambda i: (signatures[i].seconds, i))
-    chosen = [signatures[i] for i in indices]
-    if len(chosen) < 2:
-        return
-    seconds = np.array([s.seconds for s in chosen])
-    looks = _vectors([s.video for s in chosen], PLAIN)
-    sounds = _vectors([s.audio for s in chosen], 2 * VARIES)
+    keys = [i for i, s in signatures.items() if s.video is not None or s.audio is not None]
+    keys.sort(key=lambda i: (signatures[i].seconds, i))
+    chosen = [signatures[i] for i in keys]
     group = list(range(len(chosen)))
-    for low in range(0, len(chosen), 256):
-        high = min(low + 256, len(chosen))
-        last = np.searchsorted(seconds, seconds[high - 1] + _slack(seconds[high - 1]), "right")
-        for first in range(low, last, 8192):
-            rows, columns = slice(low, high), slice(first, min(first + 8192, last))
-            near = _near(looks, rows, columns, LIKE_PICTURE) & _near(sounds, rows, columns, OTHER_SOUND)
-            near &= looks.tells[rows, None] & looks.tells[columns] | sounds.tells[rows, None] & sounds.tells[columns]
-            for a, b in zip(*np.nonzero(near), strict=True):
-                a, b = int(a) + low, int(b) + first
-                if a < b and _root(group, a) != _root(group, b) and _same(chosen[a], chosen[b]):
-                    group[_root(group, b)] = _root(group, a)
+    for a, b in _candidates(chosen):
+        if _root(group, a) != _root(group, b) and _same(chosen[a], chosen[b]):
+            group[_root(group, b)] = _root(group, a)
     members: dict[int, list[int]] = {}
-    for place, index in enumerate(indices):
-        members.setdefault(_root(group, place), []).append(index)
+    for place, key in enumerate(keys):
+        members.setdefault(_root(group, place), []).append(key)
     for together in members.values():
         first, *others = sorted(together)
         yield from ((first, other) for other in others)
+
+
+def _candidates(chosen: list[Signature]) -> Iterator[tuple[int, int]]:
+    """Pairs that one witness may call the same. Those that pictures tell of first, as most do: then sound only rules
+    out."""
+    seconds = np.array([s.seconds for s in chosen])
+    looks = _vectors([s.video for s in chosen], PLAIN)
+    sounds = _vectors([s.audio for s in chosen], 2 * VARIES)
+    for a, b in _near(looks, seconds, LIKE_PICTURE):
+        likeness = np.einsum("nd,nd->n", sounds.units[a], sounds.units[b])
+        heard = sounds.tells[a] & sounds.tells[b]
+        keep = ~heard | (likeness >= OTHER_SOUND - CANDIDATE)
+        yield from zip(a[keep].tolist(), b[keep].tolist(), strict=True)
+    if (sounds.tells & ~looks.tells).any():
+        for a, b in _near(sounds, seconds, SAME_SOUND):
+            keep = ~(looks.tells[a] & looks.tells[b])
+            yield from zip(a[keep].tolist(), b[keep].tolist(), strict=True)
+
+
+def _near(vectors: "_Vectors", seconds: np.ndarray, same: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Blocks of pairs a < b that tell something, are about as long, and whose cosine is about `same` or more."""
+    telling = np.flatnonzero(vectors.tells)
+    units, seconds = vectors.units[telling], seconds[telling]
+    for low in range(0, len(units), ROWS):
+        high = min(low + ROWS, len(units))
+        last = int(np.searchsorted(seconds, seconds[high - 1] + _slack(seconds[high - 1]), "right"))
+        for first in range(low, last, COLUMNS):
+            close = units[low:high] @ units[first : min(first + COLUMNS, last)].T >= same - CANDIDATE
+            a, b = np.nonzero(close)
+            a, b = a + low, b + first
+            yield telling[a[a < b]], telling[b[a < b]]
 
 
 def _slack(seconds: float) -> float:
@@ -222,12 +250,6 @@ def _centred(part: np.ndarray) -> np.ndarray:
     """Without what brightness, or loudness and tone, add throughout: [..] float32."""
     part = part.astype(np.float32)
     return part - (part.mean() if part.ndim == 4 else part.mean(0))
-
-
-def _near(vectors: _Vectors, rows: slice, columns: slice, same: float) -> np.ndarray:
-    """[rows columns]: not denied. Where either tells nothing, nothing is denied."""
-    tells = vectors.tells[rows, None] & vectors.tells[columns]
-    return ~tells | (vectors.units[rows] @ vectors.units[columns].T >= same - CANDIDATE)
 
 
 def _same(a: Signature, b: Signature) -> bool:

@@ -265,7 +265,8 @@ def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> Non
         if not sink.frames:
             faults.append(("unreadable", f"nothing of its {what} can be decoded"))
         elif sink.bad:
-            faults.append(("damaged", f"{sink.bad} packets of its {what} cannot be decoded"))
+            packets = "1 packet" if sink.bad == 1 else f"{sink.bad} packets"
+            faults.append(("damaged", f"{packets} of its {what} cannot be decoded"))
     if picture and picture.frames:
         facts["frames"] = picture.frames
         if picture.corrupt and not picture.bad:

@@ -2,7 +2,7 @@
 
 import base64
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -56,10 +56,7 @@ def write_html(report: "Report", thumbnails: Thumbnails) -> Iterator[str]:
     yield f'<i style="width:{share:.3f}%"></i></div></header>\n'
     yield from _summary(report)
     if report.ignored:
-        passed = ", ".join(
-            f"{count:,} .{kind}" if kind else f"{count:,} without ending" for kind, count in report.ignored.items()
-        )
-        yield f'<p class="note">Passed over: {escape(printable(passed))}</p>'
+        yield f'<p class="note">Passed over: {escape(passed_over(report))}</p>'
     note = (
         f"The first {SHOWN:,} of {total:,} files, those with faults first; report.jsonl has all. "
         if total > SHOWN
@@ -99,7 +96,8 @@ def _row(line: "Line", jpeg: bytes) -> Iterator[str]:
         yield f'<img loading="lazy" alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
     rows = f" <small>{len(line.ids):,} rows</small>" if len(line.ids) > 1 else ""
     split = f" <small>{escape(printable(line.split))}</small>" if line.split else ""
-    yield f'</td><td class="name">{escape(printable(line.id))}{rows}{split}</td><td data-value="{len(line.faults)}">'
+    yield f'</td><td class="name">{escape(printable(line.id))}{rows}{split}</td>'
+    yield f'<td class="faults" data-value="{len(line.faults)}">'
     for reason, detail in line.faults:
         kind = FAULTS[reason]
         shown = f": {escape(printable(detail))}" if detail else ""
@@ -125,6 +123,15 @@ def _cell(value, shown: str) -> str:
     return f'<td class="number" data-value="{value or 0}">{escape(printable(shown))}</td>'
 
 
+def passed_over(report: "Report") -> str:
+    """How many files were passed over, by extension: `3 .pdf, 1 without ending`."""
+    return printable(
+        ", ".join(
+            f"{count:,} .{kind}" if kind else f"{count:,} without ending" for kind, count in report.ignored.items()
+        )
+    )
+
+
 def printable(text: str) -> str:
     """The text with control characters, and what is no Unicode, written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
@@ -137,13 +144,6 @@ def readable(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
-
-
-def join(names: Iterable[str], most: int) -> str:
-    """The first few names, and how many more there are."""
-    names = list(names)
-    rest = len(names) - most
-    return ", ".join(printable(name) for name in names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 STYLE = """
@@ -168,7 +168,8 @@ width:280px}
 #files thead th{position:sticky;top:0;background:var(--ground);z-index:1}
 .thumbnail{width:144px}.thumbnail img{display:block;max-width:128px;max-height:96px;border-radius:4px;
 background:var(--soft)}
-.name{overflow-wrap:anywhere;min-width:160px}.fatal b,.kinds .fatal button{color:var(--bad)}
+.name{overflow-wrap:anywhere;min-width:160px}.faults{min-width:320px;overflow-wrap:anywhere}
+.fatal b,.kinds .fatal button{color:var(--bad);font-weight:600}
 .warning b,.kinds .warning button{color:var(--odd);font-weight:600}.clean{color:var(--good);font-weight:600}
 """
 
