@@ -171,14 +171,6 @@ def test_pixels_outside_the_box_have_no_influence():
     assert not np.array_equal(run(cfg, other)["video"], before)
 
 
-def test_a_box_that_ends_with_a_pixel_does_not_read_the_next_for_a_rounding_error():
-    start = np.random.default_rng(0).uniform(0, 100, 300)
-    start, length = start.astype(np.float32), (200 - start).astype(np.float32)
-    assert np.any(start + length > 200)
-    weights = np.asarray(triangle(jnp.asarray(start), jnp.asarray(length), pixels=256, size=224))
-    assert not np.any(weights[..., 200:])
-
-
 def test_colour_matrices_are_the_published_ones():
     matrices, offsets = colour_matrices()
     for colour, (black, matrix) in PUBLISHED.items():
