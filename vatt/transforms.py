@@ -99,8 +99,7 @@ def triangle(start: jax.Array, length: jax.Array, *, pixels: int, size: int) -> 
     scale = length / size
     centres = start + (jnp.arange(size)[:, None] + 0.5) * scale
     weights = jnp.maximum(0, 1 - jnp.abs(at - centres) / jnp.maximum(scale, 1))
-    slack = 2e-4  # of a pixel: start + length is rounded, and a neighbour must not count for that
-    touched = (at > jnp.floor(start + slack)) & (at < jnp.ceil(start + length - slack))
+    touched = (at > jnp.floor(start)) & (at < jnp.ceil(start + length))
     weights = jnp.where(touched, weights, 0)
     return weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-6)
 
