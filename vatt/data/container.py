@@ -5,6 +5,8 @@ names. Sizes, rates and lengths beyond what is sane are refused before anything 
 """
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,6 +83,14 @@ def check_sound(name, rate: int, channels: int) -> None:
         raise MediaError(name, f"its sound has {channels} channels; 1 to {CHANNELS} are read", kind)
 
 
+def check_file(media: str | Slice | Encoded) -> None:
+    """Refuses what is no file: opening a pipe would wait for ever."""
+    if not isinstance(media, Encoded):
+        with errors_named(media):
+            if not stat.S_ISREG(os.stat(media.path if isinstance(media, Slice) else media).st_mode):
+                raise MediaError(media, "is not a file")
+
+
 @contextmanager
 def errors_named(name) -> Iterator[None]:
     """Errors of the codecs and of the system within the block become `MediaError`."""
@@ -97,6 +107,7 @@ def errors_named(name) -> Iterator[None]:
 def opened(media: str | Slice | Encoded) -> Iterator[Opened]:
     """The container of a medium, open within the block. Errors of the codecs, there too, become `MediaError`."""
     name = str(media)
+    check_file(media)
     if isinstance(media, Encoded):
         place = io.BytesIO(media.data)
     elif isinstance(media, Slice):

@@ -156,8 +156,9 @@ class Pictures:
                 raise
             self.suspects.append(time)
         else:
+            self.failed |= packet.is_corrupt  # so says the container: a part of it is missing
             if time is not None and (self.failed or time < self.healed):
-                if self.failed and packet.is_keyframe:
+                if self.failed and packet.is_keyframe and not packet.is_corrupt:
                     self.failed, self.healed = False, time
                 else:
                     self.suspects.append(time)
@@ -278,15 +279,17 @@ class Sound:
         time = None if packet.pts is None else packet.pts * self.base - self.origin
         if time is not None and time < self.start - PRE_ROLL:
             return
+        error = None
         try:
             frames = self.context.decode(packet)
-        except av.error.FFmpegError as error:
+        except av.error.FFmpegError as failure:
             if time is None:
                 raise
-            if time >= self.end + self.ahead:
+            frames, error = [], failure
+        if time is not None and (error or packet.is_corrupt):
+            if time >= self.end + self.ahead:  # past what is needed, so all of that has come
                 self.since = max(self.since, time)
-                return
-            if time >= self.start - PRE_ROLL / 2 or self.first < np.inf:
+            elif time >= self.start - PRE_ROLL / 2 or self.first < np.inf:
                 raise MediaError(self.name, f"the audio is damaged at {time:.2f} s", "damaged") from error
             return
         for frame in frames:

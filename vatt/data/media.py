@@ -194,7 +194,10 @@ def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: i
                     raise MediaError(name, "has no sound", "no_audio")
                 sound = parts[file.audio.index] = Sound(file, start, clip)
             if entry is not None:
-                file.seek(entry)
+                try:
+                    file.seek(entry)
+                except av.error.FFmpegError:
+                    continue
             _read(file, parts)
             if entry is None or all(part.entered for part in parts.values()):
                 result = pictures.result() if pictures else {}

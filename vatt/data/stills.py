@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from vatt.config import ClipConfig
 from vatt.data.canvas import BT601_FULL
-from vatt.data.container import check_size, check_sound, errors_named
+from vatt.data.container import check_file, check_size, check_sound, errors_named
 from vatt.data.crops import Crop
 from vatt.data.gather import EPSILON, TOLERANCE, cut
 from vatt.data.items import Decoded, Encoded, Slice
@@ -24,6 +24,7 @@ TURNS = {3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}  # degrees counter-clockw
 
 def is_still(media: str | Slice | Encoded) -> bool:
     """Whether the content is a picture's, whatever the name says."""
+    check_file(media)
     if isinstance(media, Encoded):
         head = media.data[:12]
     else:
