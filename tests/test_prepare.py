@@ -298,6 +298,24 @@ def test_a_source_that_changed_on_the_way_is_refused(media, tmp_path, monkeypatc
         prepare(source, tmp_path / "out", config=CONFIG)
 
 
+def test_what_was_away_for_a_while_is_tried_again(media, tmp_path):
+    make_demo(tmp_path / "demo", clips=2, heldout=1)
+    source, film = tmp_path / "demo/train", tmp_path / "demo/train/clip_00000.mp4"
+
+    def away(shards, staging, config, progress):
+        film.rename(tmp_path / "away")
+        units = [unit for shard in shards for unit in shard.units]
+        list(module.make_all(units, staging, config, 1))
+        (tmp_path / "away").rename(film)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(str(source), tmp_path / "out", config=CONFIG, work=away)
+    result = prepare(str(source), tmp_path / "out", config=CONFIG, workers=1)
+    assert not result.faults
+    assert any(PreparedSource(tmp_path / "out")[i].id.startswith(film.name) for i in range(result.records))
+
+
 def test_folders_of_something_else_are_refused(media, prepared, tmp_path):
     (tmp_path / "mine.txt").write_text("dear diary")
     with pytest.raises(DataError, match=r"holds other files \(mine.txt\)"):
