@@ -21,7 +21,6 @@ from tests.oddfiles import picture, tone, write
 from vatt.config import ClipConfig
 from vatt.data import prepare as module
 from vatt.data.captions import Caption, nearest, read_srt, write_srt
-from vatt.data.crew import Crew
 from vatt.data.crops import centre
 from vatt.data.demo import make_demo
 from vatt.data.media import decode_clip
@@ -394,7 +393,7 @@ def test_a_disk_that_fills_while_shards_are_joined(media, prepared, small_disk):
 
     try:
         module.join = fill_then_join
-        with pytest.raises(DataError, match="No space left on device.*type the same command again"):
+        with pytest.raises(DataError, match=r"No space left on device.*type the same command again"):
             prepare(str(media), out, config=CONFIG, workers=2)
     finally:
         module.join = real
