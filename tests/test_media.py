@@ -14,7 +14,7 @@ from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
 from vatt.data.items import Item
 from vatt.data.media import probe
-from vatt.data.resample import resample
+from vatt.data.resample import mono, resample
 from vatt.errors import MediaError
 
 from .oddfiles import number, picture, tone, write
@@ -113,6 +113,37 @@ def test_audio_is_the_very_samples_of_a_full_decode(counted, start):
     audio = decode_clip(counted, start, clip)["audio"]
     first = round(start * 48_000)
     np.testing.assert_allclose(audio, whole_audio(counted)[first : first + 48_000], atol=1 / 32768)
+
+
+SOUNDS = {"aac": "m4a", "libmp3lame": "mp3", "libopus": "opus", "flac": "flac", "pcm_s16le": "wav", "mp2": "mpg"}
+
+
+@pytest.mark.parametrize("codec", SOUNDS)
+def test_sound_alone_is_the_very_samples_of_a_full_decode(folder, codec):
+    path = write(folder / f"alone.{SOUNDS[codec]}", sound=noise(4), audio=codec)
+    compare_with_full_decode(path, video=False)
+
+
+def noise(seconds: float) -> np.ndarray:
+    """Noise that nowhere resembles itself, so that a shift by one sample shows; low, as encoders drop what is high."""
+    white = np.random.default_rng(0).standard_normal(round(seconds * 48_000))
+    return 0.2 * np.convolve(white, np.hanning(24) / 4, mode="same")
+
+
+def compare_with_full_decode(path, *, video: bool):
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+        first = (frames[0].time or 0.0) - (container.start_time or 0) / av.time_base
+    whole = np.concatenate([mono(frame) for frame in frames])
+    clip = ClipConfig(frames=10, fps=10, size=64, sample_rate=48_000, samples=48_000)
+    for start in (0.5, 1.1, 2.345):
+        item = Item(id="", media=str(path), end=np.inf, has_video=video)
+        audio = media.decode_clip(item, start, clip, crop=centre, canvas=64)["audio"]
+        at = round((start - first) * 48_000)
+        # Opus, a decoder that warms up, is right to -70 dB; the others to the last bit.
+        expected = 32768 * whole[at : at + 48_000]
+        assert abs(audio - expected).max() < (8 if frames[0].sample_rate == 48_000 and "opus" in path.name else 1.01)
+        assert abs(audio[1:] - expected[:-1]).max() > 50
 
 
 @pytest.mark.parametrize("start", [0.0, 0.3, 1.5, 4.321, 6.99])
@@ -244,6 +275,31 @@ def test_probe_tells_how_long_a_file_lasts_and_every_clip_within_can_be_decoded(
     assert info.end == pytest.approx(5.0, abs=0.08)
     for start in np.linspace(0, info.end - 1.0, 5):
         decode_clip(flashes[name], float(start), CLIP)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_sound_beside_video_is_the_very_samples_of_a_full_decode(folder, name):
+    kwargs = CONTAINERS[name]
+    path = write(folder / f"noise_{name}", pictures=[picture(i) for i in range(100)], sound=noise(4), **kwargs)
+    compare_with_full_decode(path, video=True)
+
+
+def test_flash_and_click_coincide_at_a_variable_frame_rate(folder):
+    times = np.sort(np.random.default_rng(1).choice(np.arange(1, 500), 150, replace=False)) / 100
+    times[0] = 0.0
+    flash = int(np.searchsorted(times, 3.0))
+    dark, bright = np.full((64, 64, 3), 20, np.uint8), np.full((64, 64, 3), 230, np.uint8)
+    sound = np.zeros(5 * 48_000)
+    at = round(times[flash] * 48_000)
+    sound[at : at + 2000] = 0.8 * np.sin(np.arange(2000) * 0.3)
+    pictures = [bright if i >= flash else dark for i in range(len(times))]
+    path = write(folder / "vfr_flash.mp4", pictures=pictures, times=times, fps=30, sound=sound)
+    clip = ClipConfig(frames=100, fps=100.0, size=64, sample_rate=48_000, samples=48_000)
+    example = decode_clip(path, 2.6, clip)
+    seen = 2.6 + int(np.argmax(example["video"].mean((1, 2, 3)) > 125)) / 100
+    heard = 2.6 + int(np.argmax(abs(example["audio"]) > 0.2)) / 48_000
+    assert abs(seen - times[flash]) < 0.011
+    assert abs(heard - times[flash]) < 0.002
 
 
 class Pipe(io.RawIOBase):

@@ -5,6 +5,8 @@ names. Sizes, rates and lengths beyond what is sane are refused before anything 
 """
 
 import io
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,7 +51,9 @@ class Opened:
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
         if self.video is not None:
-            check_size(name, self.video.codec_context.width, self.video.codec_context.height)
+            width, height = self.video.codec_context.width, self.video.codec_context.height
+            if width and height:  # else only the frames know
+                check_size(name, width, height)
             self.video.codec_context.options = {"max_pixels": str(PIXELS)}
         if self.audio is not None:
             check_sound(name, self.audio.codec_context.sample_rate, self.audio.codec_context.channels)
@@ -64,6 +68,8 @@ class Opened:
 
 
 def check_size(name, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise MediaError(name, f"its picture has {width} x {height} pixels", "unreadable")
     if width * height > PIXELS:
         raise MediaError(name, f"its picture has {width} x {height} pixels; at most {PIXELS} are read", "too_large")
 
@@ -75,6 +81,14 @@ def check_sound(name, rate: int, channels: int) -> None:
     if not 1 <= channels <= CHANNELS:
         kind = "too_large" if channels > CHANNELS else "unreadable"
         raise MediaError(name, f"its sound has {channels} channels; 1 to {CHANNELS} are read", kind)
+
+
+def check_file(media: str | Slice | Encoded) -> None:
+    """Refuses what is no file: opening a pipe would wait for ever."""
+    if not isinstance(media, Encoded):
+        with errors_named(media):
+            if not stat.S_ISREG(os.stat(media.path if isinstance(media, Slice) else media).st_mode):
+                raise MediaError(media, "is not a file")
 
 
 @contextmanager
@@ -93,6 +107,7 @@ def errors_named(name) -> Iterator[None]:
 def opened(media: str | Slice | Encoded) -> Iterator[Opened]:
     """The container of a medium, open within the block. Errors of the codecs, there too, become `MediaError`."""
     name = str(media)
+    check_file(media)
     if isinstance(media, Encoded):
         place = io.BytesIO(media.data)
     elif isinstance(media, Slice):

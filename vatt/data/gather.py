@@ -27,6 +27,7 @@ EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
 PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 
 EXACT = "mov", "matroska"  # formats whose packets bear the very times of their frames
+THRIFTY = "h264", "hevc"  # decoders that obey skip_frame packet by packet; those with a delay do not
 SLICED = frozenset({"yuv420p", "yuvj420p", "yuva420p"})  # formats whose first three planes are taken as they are
 SQUARE = 1 / 4, 4  # sample aspect ratios beyond are nonsense, and taken for 1
 SPC_RGB, SPC_BT709, SPC_UNSPECIFIED = 0, 1, 2  # ISO/IEC 23091-2 table 4, as FFmpeg numbers them
@@ -82,7 +83,7 @@ class Pictures:
         self.base, self.origin = float(self.stream.time_base), media.origin
         self.start, self.fps = start, clip.fps
         self.last = start + (clip.frames - 1) / clip.fps  # the last instant of the clip
-        self.exact_times = media.container.format.name.startswith(EXACT)
+        self.thrifty = self.context.name in THRIFTY and media.container.format.name.startswith(EXACT)
         self.crop = crop
         self.exact = canvas == clip.size
         self.canvases = np.zeros((clip.frames, canvas * 3 // 2, canvas), np.uint8)
@@ -141,7 +142,7 @@ class Pictures:
         )
         for time, packet in waiting:
             # If nothing refers to a frame that is not shown, the decoder passes it over.
-            idle = self.exact_times and time is not None and time < self.last and time not in shown
+            idle = self.thrifty and time is not None and time < self.last and time not in shown
             self.context.skip_frame = "NONREF" if idle else "DEFAULT"
             self._decode(time, packet)
         self.context.skip_frame = "DEFAULT"
@@ -155,8 +156,9 @@ class Pictures:
                 raise
             self.suspects.append(time)
         else:
+            self.failed |= packet.is_corrupt  # so says the container: a part of it is missing
             if time is not None and (self.failed or time < self.healed):
-                if self.failed and packet.is_keyframe:
+                if self.failed and packet.is_keyframe and not packet.is_corrupt:
                     self.failed, self.healed = False, time
                 else:
                     self.suspects.append(time)
@@ -253,6 +255,13 @@ class Sound:
         self.channels = 0
         self.first = np.inf
         self.since = np.inf  # where the next frame should begin
+        self.marks: list[tuple[float, int, int]] = []  # time, samples before it and samples of the first frames
+        # The clock of Matroska counts milliseconds, but samples follow on each other from the stream's start.
+        self.tick = self.base if self.base * self.context.sample_rate > 1 else 0.0
+        self.begin = (stream.start_time or 0) * self.base - media.origin
+        self.skipped = 0  # samples at the start that are decoded but not heard
+        if self.context.name.endswith("opus") and len(self.context.extradata or b"") >= 12:
+            self.skipped = int.from_bytes(self.context.extradata[10:12], "little")  # RFC 7845, section 5.1
         self.ahead = 2 * ZEROS / min(clip.sample_rate, 8000)  # as far as the filter that resamples looks
 
     @property
@@ -270,15 +279,17 @@ class Sound:
         time = None if packet.pts is None else packet.pts * self.base - self.origin
         if time is not None and time < self.start - PRE_ROLL:
             return
+        error = None
         try:
             frames = self.context.decode(packet)
-        except av.error.FFmpegError as error:
+        except av.error.FFmpegError as failure:
             if time is None:
                 raise
-            if time >= self.end + self.ahead:
+            frames, error = [], failure
+        if time is not None and (error or packet.is_corrupt):
+            if time >= self.end + self.ahead:  # past what is needed, so all of that has come
                 self.since = max(self.since, time)
-                return
-            if time >= self.start - PRE_ROLL / 2 or self.first < np.inf:
+            elif time >= self.start - PRE_ROLL / 2 or self.first < np.inf:
                 raise MediaError(self.name, f"the audio is damaged at {time:.2f} s", "damaged") from error
             return
         for frame in frames:
@@ -292,14 +303,20 @@ class Sound:
             if self.channels > CHANNELS:
                 raise MediaError(self.name, f"its sound has {self.channels} channels", "too_large")
         elif abs(time - self.since) > TOLERANCE and time < self.end:
-            raise MediaError(self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged")
+            raise MediaError(
+                self.name, f"the audio jumps from {self.since:.2f} to {time:.2f} s; re-encode it", "damaged"
+            )
         frame.pts = None  # checked just now; the queue would allow for no rounding
         try:
             if frame.layout.nb_channels != self.channels:  # the queue would read planes that are not there
                 raise ValueError
             self.samples.write(frame)
         except ValueError as error:
-            raise MediaError(self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged") from error
+            raise MediaError(
+                self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged"
+            ) from error
+        if self.tick and len(self.marks) < 2:
+            self.marks.append((time, self.samples.samples_written - frame.samples, frame.samples))
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -312,7 +329,19 @@ class Sound:
             raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
             raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")
-        return cut(mono(sound), sound.sample_rate, self.first, self.start, self.clip, self.name)
+        first = self._aligned(sound.sample_rate)
+        return cut(mono(sound), sound.sample_rate, first, self.start, self.clip, self.name)
+
+    def _aligned(self, rate: int) -> float:
+        """Where the first sample lies; where the clock is coarse, to the sample, if all frames are of one length."""
+        if len(self.marks) < 2:
+            return self.first
+        time, before, length = self.marks[1]  # the first frame may lack what the decoder threw away
+        position = (time - self.begin) * rate + self.skipped
+        exact = round(position / length) * length
+        if abs(exact - position) > self.tick * rate:
+            return self.first
+        return self.begin + (exact - self.skipped - before) / rate
 
 
 def cut(signal: np.ndarray, rate: int, first: float, start: float, clip: ClipConfig, name: str) -> np.ndarray:

@@ -77,8 +77,8 @@ def probe(media: Medium) -> MediaInfo:
     if isinstance(media, Decoded):
         return _probe_arrays(media)
     if stills.is_still(media):
-        width, height, turned = stills.size_of(media)
-        return MediaInfo(still=True, width=width, height=height, rotation=90 if turned else 0)
+        width, height, rotation = stills.size_of(media)
+        return MediaInfo(still=True, width=width, height=height, rotation=rotation)
     name = str(media)
     with opened(media) as file:
         stated = (file.container.duration or 0) / 1e6
@@ -86,8 +86,8 @@ def probe(media: Medium) -> MediaInfo:
             raise MediaError(name, f"says that it lasts {stated:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
         kinds = {stream.type: stream.index for stream in file.streams}
         begins = {s.index: float((s.start_time or 0) * s.time_base) - file.origin for s in file.streams}
+        facts = _facts(file)  # before the end is read, as it reads the beginning
         ends, times = _ends(file, stated)
-        facts = _facts(file)  # first: it reads the beginning
         variable = _variable_rate(file, times)
     if len(ends) < len(begins):
         with opened(media) as file:  # a seek may miss what a long stream's short companion holds
@@ -192,7 +192,10 @@ def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: i
                     raise MediaError(name, "has no sound", "no_audio")
                 sound = parts[file.audio.index] = Sound(file, start, clip)
             if entry is not None:
-                file.seek(entry)
+                try:
+                    file.seek(entry)
+                except av.error.FFmpegError:
+                    continue
             _read(file, parts)
             if entry is None or all(part.entered for part in parts.values()):
                 result = pictures.result() if pictures else {}

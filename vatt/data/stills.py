@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from vatt.config import ClipConfig
 from vatt.data.canvas import BT601_FULL
-from vatt.data.container import check_size, check_sound, errors_named
+from vatt.data.container import check_file, check_size, check_sound, errors_named
 from vatt.data.crops import Crop
 from vatt.data.gather import EPSILON, TOLERANCE, cut
 from vatt.data.items import Decoded, Encoded, Slice
@@ -19,11 +19,12 @@ from vatt.errors import MediaError
 SIGNATURES = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 FORMATS = "JPEG", "PNG", "WEBP", "BMP"
 ORIENTATION = 0x0112  # the EXIF tag
-ON_ITS_SIDE = {5, 6, 7, 8}  # its values that swap width and height
+TURNS = {3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}  # degrees counter-clockwise by which each value is set upright
 
 
 def is_still(media: str | Slice | Encoded) -> bool:
     """Whether the content is a picture's, whatever the name says."""
+    check_file(media)
     if isinstance(media, Encoded):
         head = media.data[:12]
     else:
@@ -34,11 +35,11 @@ def is_still(media: str | Slice | Encoded) -> bool:
     return head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
-def size_of(media: str | Slice | Encoded) -> tuple[int, int, bool]:
-    """Width and height of a picture as displayed, and whether it is stored on its side. Decodes nothing."""
+def size_of(media: str | Slice | Encoded) -> tuple[int, int, int]:
+    """Width, height as displayed, and the degrees counter-clockwise that turn it upright. Decodes nothing."""
     with _opened(media) as image:
-        turned = image.getexif().get(ORIENTATION) in ON_ITS_SIDE
-        return (image.height, image.width, True) if turned else (image.width, image.height, False)
+        rotation = TURNS.get(image.getexif().get(ORIENTATION, 1), 0)
+        return (*(reversed(image.size) if rotation % 180 else image.size), rotation)
 
 
 def draw_still(media: str | Slice | Encoded, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
