@@ -8,6 +8,7 @@ Command: vatt pretrain experiments/demo.py
 """
 
 from vatt.config import (
+    AugmentConfig,
     CheckpointConfig,
     Config,
     DataConfig,
@@ -24,6 +25,8 @@ def get_config() -> Config:
         steps=450,
         batch_size=64,
         clip=tiny_clip(),
+        # Captions and sounds tell colour and direction, so neither may change; the shape lies within the centre.
+        augment=AugmentConfig(crop="centre", flip=0.0, colour=0.0, resize="host"),
         model=tiny(),
         optim=OptimConfig(learning_rate=1e-3, end_learning_rate=1e-4, warmup_steps=50, clip_norm=1.0),
         data=DataConfig(sources=("demo:data/demo/train",), worker_kind="process"),

@@ -6,7 +6,6 @@ Expected: zero-shot R@10 45.5 % on YouCook2, 29.7 % on MSR-VTT (table 4);
 the paper's, after HowTo100M and AudioSet. Not reproduced by us yet.
 Command: vatt pretrain experiments/vatt_mbs.py --data.sources FOLDER [FOLDER ...] --evaluate.source FOLDER
 
-The paper's crops, flips and colour changes are not part of it yet.
 `vatt.presets.released(get_config())` gives the functions of the released code instead of the paper's.
 """
 
@@ -15,8 +14,9 @@ from vatt.presets import mbs
 
 
 def get_config() -> Config:
-    # Clip, loss and optimiser are the paper's by default: 32 frames at 10 fps of 224x224, 153,600 samples at 48 kHz,
-    # 5 candidate captions of 16 words; Adam, 1e-4 to 5e-5, 10,000 steps of warm-up.
+    # Clip, augmentation, loss and optimiser are the paper's by default: 32 frames at 10 fps of 224x224, 153,600 samples
+    # at 48 kHz, 5 candidate captions of 16 words; Inception crops, flips, changes of colour with probability 0.8; Adam,
+    # 1e-4 to 5e-5, 10,000 steps of warm-up.
     return Config(
         run="runs/vatt_mbs",
         steps=500_000,

@@ -121,6 +121,26 @@ def test_members_that_leave_the_archive_are_faults(tmp_path):
     assert reasons(listing) == [(f"a.tar/{name}", "outside") for name in bad]
 
 
+def test_a_member_with_holes_is_a_fault(tmp_path):
+    members = {"a.mp4": b"a", "holes.mp4": special("holes.mp4", tarfile.GNUTYPE_SPARSE), "b.mp4": b"b"}
+    listing = list_tars(pack(tmp_path / "a.tar", members, tarfile.GNU_FORMAT))
+    assert [row.id for row in listing.rows] == ["a.tar/a.mp4", "a.tar/b.mp4"]
+    assert reasons(listing) == [("a.tar/holes.mp4", "unreadable")]
+
+
+def test_a_header_that_leads_back_ends_the_walk(tmp_path):
+    """A size of -512 bytes would lead to the same header again, for ever."""
+    header = bytearray(tarfile.TarInfo("a.mp4").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-512).to_bytes(12, "big", signed=True)
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    with open(pack(tmp_path / "a.tar", {"first.mp4": b"x"}), "r+b") as file:
+        file.seek(1024)
+        file.write(header)
+    listing = list_tars(str(tmp_path / "a.tar"))
+    assert [row.id for row in listing.rows] == ["a.tar/first.mp4"]
+    assert reasons(listing) == [("a.tar", "unreadable")]
+
+
 def test_a_shard_cut_short_gives_what_is_whole_in_it(tmp_path):
     path = pack(tmp_path / "a.tar", {f"{i}.mp4": bytes([i]) * 1000 for i in range(4)})
     with open(path, "r+b") as file:

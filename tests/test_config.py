@@ -7,9 +7,11 @@ import pytest
 
 from vatt.config import (
     AudioConfig,
+    AugmentConfig,
     ClipConfig,
     Config,
     EncoderConfig,
+    EvaluateConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -47,6 +49,20 @@ def test_json_with_an_unknown_field_is_refused():
         (lambda: EncoderConfig(width=100, heads=3), "100 .* 3"),
         (lambda: VideoConfig(keep=0.0), r"model.video.keep is 0.0"),
         (lambda: AudioConfig(keep=1.5), r"model.audio.keep is 1.5"),
+        (lambda: AugmentConfig(flip=1.5), r"augment.flip is 1.5"),
+        (lambda: AugmentConfig(hue=0.6), r"augment.hue is 0.6"),
+        (lambda: AugmentConfig(contrast=-0.1), r"augment.contrast is -0.1"),
+        (lambda: AugmentConfig(area=(0.5, 0.2)), r"augment.area is \(0.5, 0.2\)"),
+        (lambda: AugmentConfig(aspect=(0.0, 2.0)), r"augment.aspect is \(0.0, 2.0\)"),
+        (lambda: EvaluateConfig(crops=2), "evaluate.crops is 2"),  # pyright: ignore[reportArgumentType]
+        (
+            lambda: Config(
+                clip=ClipConfig(size=225),
+                model=ModelConfig(video=VideoConfig(patch=(4, 15, 15))),
+                augment=AugmentConfig(resize="host"),
+            ),
+            "even clip.size, not 225",
+        ),
         (lambda: LossConfig(video_audio=0, video_text=0), "every loss weight is 0"),
         (lambda: LossConfig(temperature=0.0), "temperature"),
         (lambda: OptimConfig(weight_decay=0.1), "adamw"),
@@ -57,6 +73,12 @@ def test_json_with_an_unknown_field_is_refused():
 def test_what_cannot_work_is_refused_by_name(make, says):
     with pytest.raises(ConfigError, match=says):
         make()
+
+
+def test_the_canvas_is_the_short_side_of_prepared_video_or_the_clip_itself():
+    assert Config().canvas == 256
+    assert Config(augment=AugmentConfig(resize="host")).canvas == 224
+    assert [Config(clip=ClipConfig(size=size)).canvas for size in (64, 112, 320)] == [80, 128, 368]
 
 
 def test_frozen():
@@ -107,4 +129,6 @@ def test_released_switches_everything_that_changes_the_function():
     assert (code.optim.decay, code.optim.warmup_steps) == ("half_cosine", 5_000)
     # A modality-specific backbone has no shared one to surround.
     assert released(Config()).model.projections == "none"
-    assert replace(code, model=paper.model, loss=paper.loss, optim=paper.optim) == paper
+    assert (code.augment.crop, code.augment.audio_noise) == ("jitter", 0.01)
+    unchanged = replace(code, model=paper.model, loss=paper.loss, optim=paper.optim, augment=paper.augment)
+    assert unchanged == paper

@@ -33,9 +33,12 @@ def test_an_experiment_builds_and_its_step_traces(path):
     mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
     clip, B = cfg.clip, 4
     batch = {
-        "video": jax.ShapeDtypeStruct((B, clip.frames, clip.size, clip.size, 3), jnp.uint8),
-        "audio": jax.ShapeDtypeStruct((B, clip.samples), jnp.float32),
+        "video": jax.ShapeDtypeStruct((B, clip.frames, cfg.canvas * 3 // 2, cfg.canvas), jnp.uint8),
+        "video_box": jax.ShapeDtypeStruct((B, 4), jnp.float32),
+        "video_colour": jax.ShapeDtypeStruct((B,), jnp.int32),
+        "audio": jax.ShapeDtypeStruct((B, clip.samples), jnp.int16),
         "text": jax.ShapeDtypeStruct((B, clip.candidates, clip.words), jnp.int32),
+        "video_mask": jax.ShapeDtypeStruct((B,), jnp.bool_),
         "audio_mask": jax.ShapeDtypeStruct((B,), jnp.bool_),
         "text_mask": jax.ShapeDtypeStruct((B, clip.candidates), jnp.bool_),
     }
@@ -62,7 +65,16 @@ def test_the_papers_recipe(name):
     assert (cfg.clip.frames, cfg.clip.fps, cfg.clip.size) == (32, 10, 224)
     assert (cfg.clip.samples, cfg.clip.sample_rate, cfg.clip.words, cfg.clip.candidates) == (153_600, 48_000, 16, 5)
     assert (cfg.optim.learning_rate, cfg.optim.end_learning_rate, cfg.optim.warmup_steps) == (1e-4, 5e-5, 10_000)
+    augment = cfg.augment
+    assert (augment.crop, augment.area, augment.aspect, augment.flip) == ("inception", (0.08, 1.0), (0.5, 2.0), 0.5)
+    assert (augment.colour, augment.brightness, augment.hue) == (0.8, 32 / 255, 0.2)
+    assert (augment.saturation, augment.contrast, augment.audio_noise) == (0.4, 0.4, 0.0)
     assert (cfg.model.video.keep, cfg.model.audio.keep, cfg.loss.temperature) == (0.5, 0.5, 0.07)
+
+
+def test_the_demo_keeps_what_its_captions_tell():
+    augment = load_experiment(ROOT / "experiments" / "demo.py").augment
+    assert (augment.crop, augment.flip, augment.colour, augment.resize) == ("centre", 0, 0, "host")
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -29,12 +29,13 @@ def test_a_folder_as_downloads_leave_it(tmp_path):
     touch(
         tmp_path,
         "b/Two [dQw4w9WgXcQ].webm", "a/deep/один.M4V", "a/日本語 🎬.mov", "three.mkv", "sound.opus", "alone.jpg",
-        "a/pic.PNG", "three.webp", "sound.jpg",  # the last two are thumbnails
+        "a/pic.PNG", "three.webp", "sound.jpg", "channel.jpg",  # the last three are thumbnails
         "three.mkv.part", "four.mp4.part", "four.part.mp4", "five.temp.mp4", "six.mp4.tmp", "seven.mp4.part-Frag3",
         ".hidden.mp4", ".git/eight.mp4", "a/._one.mp4", "notes.pdf", "notes.PDF", "three.description", "Makefile",
         "three.srt", "three.live_chat.json",
     )  # fmt: skip
     (tmp_path / "b/Two [dQw4w9WgXcQ].en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nhello\n")
+    (tmp_path / "channel.info.json").write_text("{}")
     (tmp_path / "sound.info.json").write_text('{"title": "A song"}')
     seen = []
     listing = list_rows(str(tmp_path), progress=lambda done, total: seen.append((done, total)))
@@ -49,7 +50,7 @@ def test_a_folder_as_downloads_leave_it(tmp_path):
     assert rows["a/deep/один.M4V"].media == str(tmp_path / "a/deep/один.M4V")
     assert (listing.faults, listing.name) == ([], str(tmp_path))
     assert listing.ignored == {
-        "webp": 1, "jpg": 1, "part": 2, "mp4": 2, "tmp": 1, "part-frag3": 1, "pdf": 2, "description": 1, "": 1
+        "webp": 1, "jpg": 2, "part": 2, "mp4": 2, "tmp": 1, "part-frag3": 1, "pdf": 2, "description": 1, "": 1
     }  # fmt: skip
     assert seen == [(i, 7) for i in range(1, 8)]
 

@@ -1,14 +1,20 @@
 """Retrieval from batches of windows: averaging, masks, padding, refusal of non-finite embeddings."""
 
+import functools
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from vatt import sharding
-from vatt.config import MeshConfig
+from vatt.config import ClipConfig, Config, MeshConfig
 from vatt.errors import DataError, NonFiniteError
-from vatt.evals.retrieval import embed, evaluate
+from vatt.evals.retrieval import DIRECTIONS, VIEWS, _jitted, embed, evaluate
 from vatt.metrics import retrieval
+from vatt.presets import tiny
+from vatt.tasks.pretrain import Pretrain
 
 
 class Fixed:
@@ -26,7 +32,7 @@ class Fixed:
         return z, stats
 
 
-def batches(video, audio, text, *, size, audio_mask=None, text_mask=None):
+def batches(video, audio, text, *, size, audio_mask=None, text_mask=None, video_mask=None):
     n = len(video)
     audio_mask = np.ones(n, bool) if audio_mask is None else audio_mask
     text_mask = np.ones(n, bool) if text_mask is None else text_mask
@@ -34,7 +40,7 @@ def batches(video, audio, text, *, size, audio_mask=None, text_mask=None):
         rows = slice(first, min(first + size, n))
         pad = size - (rows.stop - rows.start)
         fill = lambda x: np.concatenate([x[rows], np.zeros((pad, *x.shape[1:]), x.dtype)])  # noqa: B023, E731
-        yield {
+        yield ({} if video_mask is None else {"video_mask": fill(video_mask)}) | {
             "video": fill(video)[:, :, None, None, None],
             "audio": fill(audio),
             "text": fill(text[:, None]),
@@ -87,8 +93,52 @@ def test_clips_without_a_modality_are_neither_queries_nor_items_of_it(setup):
     result = evaluate(Fixed(table), MESH, {}, {}, given)  # pyright: ignore[reportArgumentType]
     assert result.metrics["text_to_video"]["items"] == 7
     assert result.metrics["audio_to_video"]["items"] == 10
+    seen = batches(video, audio, text, size=4, audio_mask=audio_mask, text_mask=text_mask, video_mask=np.arange(11) > 3)
+    result = evaluate(Fixed(table), MESH, {}, {}, seen)  # pyright: ignore[reportArgumentType]
+    assert [result.metrics[direction]["items"] for direction in DIRECTIONS] == [3, 3, 7, 7]
     silent = batches(video, audio, text, size=4, audio_mask=np.zeros(11, bool), text_mask=text_mask)
     assert "audio_to_video" not in evaluate(Fixed(table), MESH, {}, {}, silent).metrics  # pyright: ignore[reportArgumentType]
+
+
+def test_raw_views_are_embedded_one_by_one_then_averaged():
+    """Canvases, boxes and sound of W views a clip, through the real model."""
+    N, W = 3, 2
+    clip = ClipConfig(frames=2, fps=4, size=32, sample_rate=4_000, samples=1_024, words=6)
+    small = replace(tiny().video.encoder, depth=1)
+    model = replace(
+        tiny(),
+        video=replace(tiny().video, encoder=small),
+        audio=replace(tiny().audio, encoder=small),
+        text=replace(tiny().text, encoder=replace(small, style="t5")),
+    )
+    cfg = Config(clip=clip, model=model)
+    task, rng, P = Pretrain(cfg), np.random.default_rng(0), cfg.canvas
+    params, stats = task.init(jax.random.key(0))
+    batch = {
+        "video": rng.integers(0, 256, (N, W, 2, P * 3 // 2, P), dtype=np.uint8),
+        "video_box": np.tile(np.array([[0, 0, 20, 20], [4, 8, 30, 30]], np.float32), (N, 1, 1)),
+        "video_colour": np.tile(np.array([0, 1], np.int32), (N, 1)),
+        "audio": rng.integers(-9_000, 9_000, (N, W, 1_024)).astype(np.int16),
+        "text": rng.integers(1, 250, (N, 6), dtype=np.int32),
+        "video_mask": np.array([True, True, False]),
+        "audio_mask": np.ones(N, bool),
+        "text_mask": np.ones(N, bool),
+        "valid": np.ones(N, bool),
+        "ids": ["a", "b", "c"],
+    }
+    batch["video"][2], batch["video_box"][2] = 0, 0  # as the stream fills them where there is no video
+    z, has = embed(functools.partial(_jitted(task, MESH), params, stats), MESH, [batch])
+    alone = jax.jit(lambda view: task.embed(params, stats, view)[0])
+    for view_names, names in ((VIEWS, ("z_va", "z_vt", "z_av")), (("text",), ("z_tv",))):
+        for i in range(N):
+            views = [{k: jnp.asarray(batch[k][i : i + 1, w]) for k in view_names} for w in range(W)]
+            if "text" in view_names:
+                views = [{"text": jnp.asarray(batch["text"][i : i + 1, None])}]
+            embedded = [alone(view) for view in views]
+            for name in names:
+                mean = np.mean([np.asarray(x[name]).reshape(-1) for x in embedded], axis=0)
+                np.testing.assert_allclose(z[name][i], unit64(mean), atol=2e-5)
+    assert [list(has[name]) for name in ("z_va", "z_vt", "z_av")] == [[True, True, False]] * 2 + [[True] * 3]
 
 
 def test_an_embedding_that_is_not_finite_is_refused_by_the_clips_name(setup):

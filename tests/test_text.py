@@ -1,11 +1,14 @@
+import pickle
 import struct
+from collections import Counter
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vatt.data.text import Vocabulary, load_word2vec, words
+from vatt.data.text import Subwords, Vocabulary, load_tokenizer, load_word2vec, words
 from vatt.errors import DataError
 
 
@@ -129,3 +132,98 @@ def test_word_vectors_that_cannot_be_used_are_named(tmp_path, name):
         load_word2vec(path, vocabulary, 3)
     with pytest.raises(DataError, match=rf"absent{name}"):
         load_word2vec(tmp_path / f"absent{name}", vocabulary, 3)
+
+
+def test_a_vocabulary_from_counts_is_that_of_the_texts():
+    texts = ["the red cat", "The dog", "a cat, the end"]
+    counts = Counter(word for text in texts for word in words(text))
+    assert Vocabulary.from_counts(counts, 6).words == Vocabulary.build(texts, 6).words
+
+
+TEXTS = ["a red circle moves left", "the blue square moves right", "你好 世界", "Привет, мир"] * 5
+
+
+def trained(specials=(), **options):
+    """A byte-level BPE, as GPT-2's and CLIP's are, trained on the spot."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(specials),
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    for name, value in options.items():
+        getattr(tokenizer, name)(**value)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("specials", "shift"),
+    [((), 1), (("[PAD]", "[UNK]"), 0), (("<s>", "<pad>"), 1), (("<s>",), 1)],
+    ids=["without padding", "padding is 0", "padding is 1", "another special token is 0"],
+)
+@pytest.mark.parametrize("text", ["a red circle", "你好 世界", "Привет 🎬"])
+def test_subwords_keep_row_0_for_padding(specials, shift, text):
+    tokenizer = trained(specials)
+    subwords = Subwords(tokenizer)
+    expected = [id + shift for id in tokenizer.encode(text, add_special_tokens=False).ids]
+    ids = subwords.encode(text, 40)
+    assert (ids.dtype, ids.shape) == (np.int32, (40,))
+    assert ids.tolist() == expected + [0] * (40 - len(expected))
+    assert len(subwords) == tokenizer.get_vocab_size() + shift
+    assert 0 < ids[: len(expected)].min() <= ids.max() < len(subwords)
+    assert subwords.decode(ids) == text
+    assert subwords.encode(text, 2).tolist() == expected[:2]
+    assert subwords.encode("", 2).tolist() == [0, 0]
+
+
+def test_subwords_pay_no_heed_to_the_tokenizers_own_padding_and_ends():
+    tokenizer = trained(
+        ("[PAD]", "[CLS]", "[SEP]"),
+        enable_padding={"length": 50, "pad_id": 0, "pad_token": "[PAD]"},
+        enable_truncation={"max_length": 3},
+    )
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    ids = Subwords(tokenizer).encode("a red circle moves left", 20).tolist()
+    assert {0, 1, 2}.isdisjoint(ids[: ids.index(0)])
+    assert ids.index(0) > 3
+    assert Subwords(tokenizer).encode("[PAD] [PAD]", 3).tolist()[1:] == [0, 0]  # what remains is the space
+
+
+def test_padding_by_a_name_of_its_own_is_known():
+    tokenizer = trained(("<nothing>",), enable_padding={"pad_id": 0, "pad_token": "<nothing>"})
+    assert len(Subwords(tokenizer)) == tokenizer.get_vocab_size()
+
+
+def test_a_tokenizer_is_told_by_its_content(tmp_path):
+    Subwords(trained(("[PAD]",))).save(tmp_path / "one")
+    (tmp_path / "two").write_bytes(b"\xef\xbb\xbf\n" + (tmp_path / "one").read_bytes())
+    Vocabulary.build(TEXTS, 20).save(tmp_path / "three.json")
+    one, two, three = (load_tokenizer(tmp_path / name) for name in ("one", "two", "three.json"))
+    assert isinstance(one, Subwords)
+    assert isinstance(three, Vocabulary)
+    for text in TEXTS:
+        assert one.encode(text, 9).tolist() == two.encode(text, 9).tolist()
+        assert pickle.loads(pickle.dumps(one)).encode(text, 9).tolist() == one.encode(text, 9).tolist()
+    one.save(tmp_path / "again")
+    assert (tmp_path / "again").read_text() == (tmp_path / "one").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"{", "not a tokenizer.json"),
+        (b'{"model": {"type": "Nonsense"}}', "not a tokenizer.json"),
+        (b'{"a": "\xff"}', "not UTF-8"),
+        (b"", "empty"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path, content, complaint):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(DataError, match=rf"tokenizer\.json.*{complaint}"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+    with pytest.raises(DataError, match=r"absent\.json: cannot read"):
+        load_tokenizer(tmp_path / "absent.json")

@@ -25,14 +25,15 @@ if __name__ == "__main__":
 
 from vatt import sharding
 from vatt.config import ClipConfig, Config, OptimConfig, load_experiment
-from vatt.data.manifest import load_source
-from vatt.data.pipeline import TrainStream
+from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
 from vatt.memory import keep_freed_memory
 from vatt.models.cost import Matmul, matmuls
 from vatt.presets import PRESETS, tiny_clip
 from vatt.tasks.pretrain import Pretrain
+from vatt.train.loop import open_stream
 from vatt.train.step import make_state, make_step
+from vatt.transforms import to_model
 
 REST = 0.02  # seconds between contestants: OpenMP's threads spin a while after their work
 
@@ -72,7 +73,7 @@ def main(args: Args) -> None:
             "products": products_alone(products),
         }
         if args.torch:
-            contestants |= torch_steps(cfg, batch)
+            contestants |= torch_steps(cfg, jax.device_get(to_model(batch, cfg, None)))
         seconds = interleave(contestants, args.rounds)
 
     flops = sum(product.flops * count for product, count in products)
@@ -112,10 +113,9 @@ def make_batch(cfg: Config, source: str) -> tuple[dict[str, np.ndarray], float |
             "audio_mask": np.ones(B, bool),
             "text_mask": np.ones((B, clip.candidates), bool),
         }, None
-    items = load_source(source, seconds=clip.seconds)
-    texts = (caption.text for item in items for caption in item.captions)
-    vocabulary = Vocabulary.build(texts, cfg.model.text.vocab_size)
-    stream = TrainStream(items, clip=clip, vocabulary=vocabulary, batch_size=B, seed=cfg.seed)
+    opened = open_source(source, seconds=clip.seconds)
+    vocabulary = Vocabulary.from_counts(opened.word_counts(), cfg.model.text.vocab_size)
+    stream = open_stream(cfg, [opened], vocabulary)
     batches = stream.iterate()
     seconds, batch = [], next(batches)
     for _ in range(8):

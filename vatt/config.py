@@ -49,6 +49,37 @@ class ClipConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training clips are varied, each as a whole: all its frames alike. Evaluation sees squares, unvaried."""
+
+    # inception: a box of random area and aspect ratio (paper); jitter: a random square after height and width are
+    # scaled by a factor each (released); centre: the largest square in the middle
+    crop: Literal["inception", "jitter", "centre"] = "inception"
+    area: tuple[float, float] = (0.08, 1.0)  # least and greatest area of an inception crop, as shares of the frame
+    aspect: tuple[float, float] = (0.5, 2.0)  # least and greatest width / height of an inception crop
+    flip: float = 0.5  # probability that left and right are swapped
+    colour: float = 0.8  # probability that the four changes of colour are made
+    brightness: float = 32 / 255  # greatest change of brightness, as a share of white
+    saturation: float = 0.4  # greatest change of the factor of saturation, from 1
+    contrast: float = 0.4  # greatest change of the factor of contrast, from 1
+    hue: float = 0.2  # greatest turn of the hue, as a share of the colour circle
+    audio_noise: float = 0.0  # deviation of Gaussian noise, as a share of the loudest sample (released: 0.01)
+    # device: the accelerator resizes, and gets a canvas up to 8/7 of clip.size; host: the host does, for runs on CPU
+    resize: Literal["device", "host"] = "device"
+
+    def __post_init__(self):
+        for name in ("flip", "colour"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"augment.{name} is {value}; it is a probability, in [0, 1]")
+        for name in ("brightness", "saturation", "contrast", "audio_noise"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"augment.{name} is {value}; it must lie in [0, 1]")
+        check(0 <= self.hue <= 0.5, f"augment.hue is {self.hue}; it must lie in [0, 0.5], half the circle")
+        check(0 < self.area[0] <= self.area[1] <= 1, f"augment.area is {self.area}; it must rise within (0, 1]")
+        check(0 < self.aspect[0] <= self.aspect[1], f"augment.aspect is {self.aspect}; it must rise, from above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """A pre-norm Transformer encoder (vit: BERT/ViT; t5: no biases, RMS norms, attention without 1/sqrt(d))."""
 
@@ -228,15 +259,26 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    # folders of media files with .srt captions beside them; demo:DIR/train makes the demo media
+    # folders of media, prepared sets, manifests, WebDataset tars, NAME:FOLDER of a published set, tfds:NAME; `vatt data
+    # --help` tells how they are written. demo:DIR/train makes the demo media
     sources: tuple[str, ...] = ()
-    vocabulary: str = ""  # a vocabulary file, one word a line; empty: built from the training captions
+    # how often each source is drawn from, relative to the others (paper: equally); none: every clip equally often
+    weights: tuple[float, ...] = ()
+    # words, one a line (vatt data vocab), or a Hugging Face tokenizer.json; empty: built from the training captions
+    vocabulary: str = ""
     workers: int = 0  # clips decoded at once (0: one a core)
     # what decodes them; process is faster for very short clips. Neither changes a batch
     worker_kind: Literal["thread", "process"] = "thread"
+    max_bad: float = 0.01  # share of files or clips that may be broken before the run stops and names them
 
     def __post_init__(self):
         check(self.workers >= 0, f"data.workers is {self.workers}; it must not be negative")
+        check(0 <= self.max_bad <= 1, f"data.max_bad is {self.max_bad}; it is a share, in [0, 1]")
+        check(all(weight > 0 for weight in self.weights), "data.weights must be above 0; leave a source out instead")
+        check(
+            len(self.weights) in (0, len(self.sources)),
+            f"data.weights has {len(self.weights)} values for {len(self.sources)} data.sources; give one each, or none",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +287,13 @@ class EvaluateConfig:
 
     source: str = ""  # folder of held-out clips, as data.sources; empty: no evaluation
     every: int = 0  # steps between evaluations during training (0: only at the end)
-    windows: int = 4  # windows a clip, spread evenly; their embeddings are averaged
+    windows: int = 4  # windows a clip, spread evenly; the embeddings of all views are averaged
+    crops: Literal[1, 3] = 1  # views a window: the centre, or three squares along the long side
     batch_size: int = 32  # clips a batch
 
     def __post_init__(self):
         check(self.every >= 0, "evaluate.every must not be negative")
+        check(self.crops in (1, 3), f"evaluate.crops is {self.crops}; it is 1 or 3")
         check(min(self.windows, self.batch_size) >= 1, "evaluate.windows and evaluate.batch_size must be at least 1")
 
 
@@ -292,10 +336,11 @@ class Config:
     """One pretraining run."""
 
     run: str = "runs/vatt"  # folder of the run: checkpoints, logs, curves
-    seed: int = 0  # of the parameters, the order of the clips and DropToken
+    seed: int = 0  # of the parameters, the order and augmentation of the clips, and DropToken
     steps: int = 500_000  # training steps
     batch_size: int = 2048  # clips a step, over all devices
     clip: ClipConfig = field(default_factory=ClipConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -318,6 +363,10 @@ class Config:
             clip.size % h == 0 and clip.size % w == 0,
             f"clip.size {clip.size} is not a multiple of the {h}x{w} pixels of model.video.patch",
         )
+        check(
+            self.augment.resize == "device" or clip.size % 2 == 0,
+            f"augment.resize host needs an even clip.size, not {clip.size}: colour comes at half the resolution",
+        )
         if audio.input == "waveform":
             check(
                 clip.samples % audio.patch == 0,
@@ -337,6 +386,13 @@ class Config:
             self.loss.audio_text == 0 or self.model.heads.audio_text,
             "loss.audio_text needs a head from audio into the text space: set model.heads.audio_text True",
         )
+
+    @property
+    def canvas(self) -> int:
+        """Height and width in pixels of the picture that the host hands over: even, and clip.size where the host
+        resizes; else 8/7 of it, up to a multiple of 16 (224: 256, the short side of prepared video)."""
+        size = self.clip.size
+        return size if self.augment.resize == "host" else math.ceil(size * 8 / 7 / 16) * 16
 
 
 def to_json(cfg: Any) -> str:

@@ -83,7 +83,7 @@ PRESETS = {"tiny": tiny, "bbs": bbs, "mbs": mbs, "lbs": lbs, "ma_medium": ma_med
 
 def released(cfg: Config) -> Config:
     """`cfg` with every difference between the paper and the released code that changes the function computed set as
-    the released code has it: heads, loss, relative bias, shared backbone, learning-rate curve."""
+    the released code has it: augmentation, heads, loss, relative bias, shared backbone, learning-rate curve."""
     model = replace(
         cfg.model,
         heads=replace(cfg.model.heads, linear_norm="none", va_to_vt="relu"),
@@ -92,6 +92,7 @@ def released(cfg: Config) -> Config:
     )
     return replace(
         cfg,
+        augment=replace(cfg.augment, crop="jitter", audio_noise=0.01),
         model=model,
         loss=replace(cfg.loss, form="joint", reduction="mean"),
         optim=replace(cfg.optim, warmup_steps=5_000, decay="half_cosine"),

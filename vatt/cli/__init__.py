@@ -90,7 +90,7 @@ def pretrain(args: list[str]) -> int:
         "and stops; the same command goes on from there.",
         "vatt pretrain experiments/demo.py --steps 200 --run runs/short",
     )
-    _before_jax()
+    before_jax()
     from vatt import plots
     from vatt.train.log import read_metrics
     from vatt.train.loop import pretrain as run
@@ -114,7 +114,7 @@ def evaluate(args: list[str]) -> int:
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
-    _before_jax()
+    before_jax()
     from vatt.evals.run import evaluate_run
 
     console = make_console()
@@ -144,7 +144,7 @@ def plot(args: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
-    _before_jax()
+    before_jax()
     from pathlib import Path
 
     from vatt import plots
@@ -211,7 +211,7 @@ def _config(command: str, args: list[str], description: str, example: str):
     )
 
 
-def _before_jax() -> None:
+def before_jax() -> None:
     """What must be set before jax starts: how memory is kept, and where compiled programs are, for the next start."""
     import os
     from pathlib import Path

@@ -45,7 +45,61 @@ def _command(commands, name: str, summary: str, description: str, examples: Sequ
 
 
 def add_check(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "check",
+        "what is there, what is wrong with it, what to do",
+        "Decodes every file of a source and says which cannot be used and which are odd: damaged, cut short, silent, "
+        "without video or sound, of variable frame rate, rotated, starting late, too short for a clip, with captions "
+        "that do not fit or say nothing, the same as another file or much like it. Prints counts with remedies, and "
+        "writes DIR/report.jsonl (a line a file) and DIR/report.html (one page, for a browser). Reads the source "
+        "only.\n\n"
+        "exit status: 0 every file can be used (warnings or not); 1 some cannot; 2 usage; 130 interrupted",
+        [
+            "vatt data check ~/videos",
+            "vatt data check ~/videos --experiment experiments/demo.py",
+            "vatt data check howto100m:~/howto100m@train -o reports/howto100m --quick",
+        ],
+    )
+    parser.add_argument("source", metavar="SOURCE", help="what to check; see vatt data --help")
+    parser.add_argument(
+        "-o", dest="out", metavar="DIR", help="where the report goes (default: check-NAME here, or beside the source)"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, default=3.2, help="how long a clip is (default 3.2)")
+    length.add_argument("--experiment", metavar="FILE", help="take the length of a clip from an experiment file")
+    parser.add_argument(
+        "--quick", action="store_true", help="probe only: no damage, silence or files that look alike are found"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes that read files (default: one a core)")
+
+    def check(options) -> int:
+        if options.seconds <= 0 or options.workers < 0:
+            parser.error("--seconds must be above 0 and --workers at least 0")
+        from vatt.cli import make_console
+        from vatt.data.check import check as run
+        from vatt.data.summary import print_report
+        from vatt.progress import bar
+
+        seconds = options.seconds
+        if options.experiment:
+            from vatt.config import load_experiment
+
+            seconds = load_experiment(options.experiment).clip.seconds
+        console = make_console()
+        with bar(console, "checking") as progress:
+            report = run(
+                options.source,
+                options.out,
+                seconds=seconds,
+                workers=options.workers,
+                quick=options.quick,
+                progress=progress,
+            )
+        print_report(report, console)
+        return 0 if report.usable == len(report.lines) else 1
+
+    parser.set_defaults(run=check)
 
 
 def add_prepare(commands) -> None:
@@ -143,7 +197,31 @@ def add_show(commands) -> None:
 
 
 def add_replay(commands) -> None:
-    del commands
+    parser = _command(
+        commands,
+        "replay",
+        "rebuild the batch that a step of a run saw",
+        "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as the "
+        "model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
+        ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument(
+        "--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it"
+    )
+    parser.add_argument("-o", "--out", default="", help="where to (default RUN/replay/STEP)")
+    parser.add_argument("--list", action="store_true", help="only print which clips they were; decode nothing")
+
+    def replay(options) -> int:
+        from vatt.cli import before_jax, make_console
+
+        before_jax()
+        from vatt.train.replay import replay
+
+        replay(options.run, options.step, options.out, make_console(), write=not options.list)
+        return 0
+
+    parser.set_defaults(run=replay)
 
 
 def add_vocab(commands) -> None:

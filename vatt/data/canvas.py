@@ -66,31 +66,33 @@ def _rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray, colour: int) -> np.ndarray
     return np.clip(np.rint(255 * np.stack([r, g, b], axis=-1)), 0, 255).astype(np.uint8)
 
 
-def write_clip(path: str | Path, rgb: np.ndarray, fps: float, audio: np.ndarray, rate: int) -> None:
+def write_clip(path: str | Path, rgb: np.ndarray | None, fps: float, audio: np.ndarray | None, rate: int) -> None:
     """Writes a clip as a file to look at and listen to: H.264 and AAC in what the file's name says, such as .mp4.
 
     Args:
-      rgb: [T H W 3] uint8; an odd last row or column is left out.
+      rgb: [T H W 3] uint8; an odd last row or column is left out. None: sound alone.
       fps: frames per second.
-      audio: [S] int16, mono; an empty array leaves the sound out.
+      audio: [S] int16, mono. None: no sound.
       rate: samples per second (Hz).
 
     Raises:
       MediaError: the file cannot be written.
     """
-    rgb = np.ascontiguousarray(rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2])
-    period = 1 / Fraction(fps).limit_denominator(1001)
     with errors_named(path), av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", 1 / period, options={"crf": "18"})
-        video.height, video.width = rgb.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        sound = container.add_stream("aac", rate, layout="mono") if len(audio) else None
         packets = []
-        for index, picture in enumerate(rgb):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts, frame.time_base = index, period
-            packets += video.encode(frame)
-        packets += video.encode(None)
+        if rgb is not None:
+            rgb = np.ascontiguousarray(rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2])
+            period = 1 / Fraction(fps).limit_denominator(1001)
+            video = container.add_stream("libx264", 1 / period, options={"crf": "18"})
+            video.height, video.width = rgb.shape[1:3]
+            video.pix_fmt = "yuv420p"
+        sound = None if audio is None else container.add_stream("aac", rate, layout="mono")
+        if rgb is not None:
+            for index, picture in enumerate(rgb):
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                frame.pts, frame.time_base = index, period
+                packets += video.encode(frame)
+            packets += video.encode(None)
         if sound is not None:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio[None]), "s16", "mono")
             frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)

@@ -27,6 +27,7 @@ FAULTS: dict[str, Kind] = {
     "crashes": Kind("the decoder died of it, or hung", "remove it, or re-encode it", True),
     "undecodable": Kind("a clip of it could not be decoded; another was taken", "run vatt data check", True),
     # A file that gives clips, but perhaps not what was meant
+    "short_rows": Kind("some of its rows are shorter than one clip", "correct their times, or shorten the clip", False),
     "damaged": Kind("some packets cannot be decoded", "download it again, or re-encode it", False),
     "no_video": Kind("no video track: sound alone", "nothing, if that is meant; a mask keeps it out of video", False),
     "no_audio": Kind("no sound track", "nothing, if that is meant; a mask keeps it out of sound", False),

@@ -27,9 +27,9 @@ class Found:
 def list_folder(folder: str | Path, *, language: str = "", progress: Progress | None = None) -> Listing:
     """The media files of a folder and its subfolders, sorted by path, with the captions beside them.
 
-    Hidden files and unfinished downloads are passed over, and so is a picture beside video or sound of the same
-    name: it is a thumbnail. Links are followed. A caption file that cannot be read is a fault, and its medium has no
-    captions.
+    Hidden files and unfinished downloads are passed over, and so is a picture beside video, sound or an .info.json of
+    the same name: it is a thumbnail. Links are followed. A caption file that cannot be read is a fault, and its medium
+    has no captions.
 
     Args:
       folder: where to look.
@@ -81,7 +81,9 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
                 files.append(entry)
         names = [entry.name for entry in files]
         beside = Beside(names, language)
+        # A picture of the name of video, sound or yt-dlp's facts is a thumbnail: of a film, or of a whole channel.
         lasting = {os.path.splitext(name)[0] for name in names if extension(name) in MOVING}
+        lasting |= {name.removesuffix(".info.json") for name in names if name.endswith(".info.json")}
         for entry in files:
             kind, name = extension(entry.name), inside + entry.name
             thumbnail = kind in PICTURES and os.path.splitext(entry.name)[0] in lasting

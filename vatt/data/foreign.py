@@ -174,7 +174,7 @@ def _leaves(feature: Any, prefix: str = "") -> list[str]:
     inner = getattr(feature, "feature", feature)  # of a Sequence
     names = [prefix] if prefix else []
     if hasattr(inner, "keys"):
-        for key in inner:
+        for key in sorted(inner.keys()):
             names += _leaves(inner[key], f"{prefix}.{key}" if prefix else key)
     return names
 

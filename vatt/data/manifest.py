@@ -65,7 +65,8 @@ def list_manifest(
         try:
             if isinstance(record, str):
                 raise BadRowError(record)
-            columns.update(dict.fromkeys(record))
+            if record.keys() != columns.keys():
+                columns.update(dict.fromkeys(record))
             row, own = reader.row(record)
         except BadRowError as bad:
             name = (isinstance(record, dict) and (record.get("id") or record.get("path"))) or where
@@ -86,7 +87,7 @@ def list_manifest(
     if split and split not in splits:
         known = ", ".join(sorted(splits - {""})) or "no column 'split'"
         raise DataError(f"{path}: no rows of split {split!r}; it has {known}")
-    if not any(CAPTIONS.fullmatch(column or "") for column in columns):
+    if not any(map(_speaks, columns)):
         rows = [reader.with_captions_beside(row, faults) for row in rows]
     if progress:
         progress(1, 1)
@@ -110,12 +111,10 @@ class _Reader:
         self.language = language
         self.captions: dict[str, tuple[Caption, ...]] = {}
         self.beside = functools.cache(self._beside)
-        self.real_folder = functools.lru_cache(1 << 16)(os.path.realpath)
+        self.place = functools.lru_cache(1 << 16)(self._place)
 
     def row(self, record: dict[str, Any]) -> tuple[Row, bool]:
         """The row, and whether its id is its own. Raises BadRowError."""
-        if None in record:
-            raise BadRowError("more fields than there are columns; a text with commas must be quoted")
         written = record.get("path")
         if not isinstance(written, str) or not written.strip() or "\0" in written:
             raise BadRowError(f"no path: {_shown(written)}")
@@ -123,9 +122,7 @@ class _Reader:
         start, end = self._instant(record, "start"), self._instant(record, "end")
         if end is not None and end <= (start or 0.0):
             raise BadRowError(f"ends ({end:g} s) before it starts ({start or 0.0:g} s)")
-        captions = tuple(
-            caption for key, value in record.items() if CAPTIONS.fullmatch(key) for caption in self._said(key, value)
-        )
+        captions = tuple(caption for key, value in record.items() if _speaks(key) for caption in self._said(key, value))
         labels = tuple(_label(x) for key in ("label", "labels") for x in _list(_cell(record.get(key))))
         id, split = record.get("id"), record.get("split")
         own = not _absent(id)
@@ -167,23 +164,31 @@ class _Reader:
     def _path(self, written: str) -> str:
         if os.path.isabs(written):
             return written
-        path = os.path.normpath(os.path.join(self.folder, written))
+        inside, name = os.path.split(written)
+        if name in ("", ".", ".."):
+            raise BadRowError(f"path {_shown(written)} names no file")
         try:
-            real = os.path.join(self.real_folder(os.path.dirname(path)), os.path.basename(path))
-            real = os.path.realpath(real) if os.path.islink(real) else real
+            folder, within = self.place(inside)
+            path = os.path.join(folder, name)
+            if within and os.path.islink(path):
+                within = _within(os.path.realpath(path), self.real)
         except (OSError, ValueError) as error:
             raise BadRowError(f"path {_shown(written)}: {error}") from error
-        if not _within(path, self.folder) or not _within(real, self.real):
-            raise BadRowError(
-                f"path {_shown(written)} leaves {self.folder}; an absolute path may name any file", "outside"
-            )
+        if not within:
+            why = f"path {_shown(written)} leaves {self.folder}; an absolute path may name any file"
+            raise BadRowError(why, "outside")
         return path
+
+    def _place(self, inside: str) -> tuple[str, bool]:
+        """A folder of relative paths, and whether it lies within where they must stay, links followed."""
+        place = os.path.normpath(os.path.join(self.folder, inside))
+        return place, _within(os.path.realpath(place), self.real)
 
     def _instant(self, record: dict, key: str) -> float | None:
         value = record.get(key)
         if _absent(value):
             return None
-        clock = CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+        clock = CLOCK.fullmatch(value.strip()) if isinstance(value, str) and ":" in value else None
         try:
             found = seconds(*clock.groups()) if clock else number(value)
         except (ValueError, OverflowError) as error:
@@ -200,6 +205,12 @@ class _Reader:
             return entries(value, key)
         except DataError as error:
             raise BadRowError(str(error)) from error
+
+
+@functools.lru_cache(1024)
+def _speaks(column: str) -> bool:
+    """Whether a column holds captions."""
+    return CAPTIONS.fullmatch(column) is not None
 
 
 def _cell(value: Any) -> Any:
@@ -232,7 +243,7 @@ def _absent(value: Any) -> bool:
 
 
 def _within(path: str, folder: str) -> bool:
-    return path.startswith(folder.rstrip(os.sep) + os.sep)
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _shown(value: Any) -> str:

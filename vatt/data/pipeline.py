@@ -5,154 +5,242 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import grain
 import numpy as np
 
-from vatt.config import ClipConfig
-from vatt.data.manifest import Item
+from vatt.config import AugmentConfig, ClipConfig
+from vatt.data.crops import evaluation_crops
+from vatt.data.items import Source
 from vatt.data.media import decode_clip
-from vatt.data.text import PAD, Vocabulary
+from vatt.data.text import PAD, Tokenizer
 from vatt.data.workers import Decoder, Workers
-from vatt.errors import DataError
+from vatt.errors import ConfigError, DataError, MediaError
 
 
 class TrainStream:
-    """Batches for training. `batch(step)` is a pure function of (seed, items, step), whatever came before.
+    """Batches for training. `batch(step)` is a pure function of (seed, sources, step), whatever came before.
 
-    Every epoch is a new permutation of the items; batches run across the ends of epochs, so that none is
-    short. A clip begins anywhere within its file, at random; its captions are those nearest to it.
+    Each source is a new permutation of its items every epoch; sources are interleaved by weight. Batches run across
+    the ends of epochs, so that none is short. A clip begins anywhere within its item, on the grid of the frame rate;
+    its captions are those nearest to it. All of it is index arithmetic: a host decodes its own slice of the global
+    batch and nothing else, and the slices of all hosts, one after the other, are the batch that one host would see.
 
-    A batch is a dict of
-      video       [B T H W C] uint8
-      audio       [B S] float32, zeros where audio_mask [B] is False: the file has no sound
+    A batch is a dict of what `vatt.data.media.decode_clip` gives, stacked (video, video_box, video_colour, audio), and
+      video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence
       text        [B K L] int32, padded with 0; text_mask [B K] is False where there is no caption, or none
         with words
-      ids         list of B strings: the items
+      ids         list of B strings: the items; starts, where in them the clips begin (seconds); sources, the numbers of
+                  the sources they came from
+      events      list of B tuples of `vatt.data.ledger.Event`
     """
 
     def __init__(
         self,
-        items: Sequence[Item],
+        sources: Sequence[Source],
         *,
         clip: ClipConfig,
-        vocabulary: Vocabulary,
+        augment: AugmentConfig,
+        canvas: int,
+        tokenizer: Tokenizer,
         batch_size: int,
         seed: int,
+        weights: Sequence[float] = (),
+        host: int = 0,
+        hosts: int = 1,
         workers: int = 0,
         worker_kind: Literal["thread", "process"] = "thread",
     ):
-        """`workers` decode at once (0: one a core). Raises DataError when there are no items."""
-        if not items:
+        """
+        Args:
+          canvas: side of the canvas that frames are cut into (pixels).
+          weights: how often each source is drawn from, relative to the others; none: every clip equally often.
+          host, hosts: which slice of the global batch is decoded here.
+          workers: how many clips are decoded at once (0: one a core).
+
+        Raises:
+          DataError: there are no items.
+          ConfigError: as many weights as sources are needed, and hosts must divide the batch.
+        """
+        if not sources or not all(len(source) for source in sources):
             raise DataError("no clips to train on")
-        self.items = items
-        self.batch_size = batch_size
-        self.decoder = Decoder(clip=clip, vocabulary=vocabulary, seed=seed)
+        if weights and len(weights) != len(sources):
+            raise ConfigError(f"data.weights has {len(weights)} values for {len(sources)} data.sources; give one each")
+        if batch_size % hosts:
+            raise ConfigError(f"batch_size {batch_size} does not divide over {hosts} hosts")
+        self.sources = sources
+        self.batch_size, self.local = batch_size, batch_size // hosts
+        self.host = host
+        self.decoder = Decoder(
+            sources=tuple(sources), clip=clip, augment=augment, canvas=canvas, tokenizer=tokenizer, seed=seed
+        )
         self.workers = workers or os.cpu_count() or 1
         self.worker_kind: Literal["thread", "process"] = worker_kind
-        self.order = grain.MapDataset.range(len(items)).seed(seed).shuffle().repeat()
+        orders = [
+            grain.MapDataset.range(len(source)).seed(_seed(seed, number)).shuffle().map(_Of(number)).repeat()
+            for number, source in enumerate(sources)
+        ]
+        self.order = grain.MapDataset.mix(orders, weights or [len(source) for source in sources])
 
     def batch(self, step: int) -> dict:
-        """The batch of a step (from 0). Raises MediaError when a clip cannot be decoded."""
-        first = step * self.batch_size
-        positions = range(first, first + self.batch_size)
-        return collate([self.decoder(position, self._item(position)) for position in positions])
+        """The batch of a step (from 0). Raises DataError when clip after clip of a source cannot be decoded."""
+        return collate([self.decoder(position, *self._draw(position)) for position in self._positions(step)])
 
     def iterate(self, start_step: int = 0) -> Generator[dict]:
         """The batches from `start_step` on, without end; decoded ahead by workers, which `close()` stops.
 
-        Raises MediaError, at the batch at fault, when a clip cannot be decoded.
+        Raises DataError, at the batch at fault, when clip after clip of a source cannot be decoded.
         """
         workers = Workers(self.decoder, count=self.workers, kind=self.worker_kind)
-        positions = itertools.count(start_step * self.batch_size)
+        positions = itertools.chain.from_iterable(self._positions(step) for step in itertools.count(start_step))
 
         def submit():
             position = next(positions)
-            return workers.submit(position, self._item(position))
+            return workers.submit(position, *self._draw(position))
 
         try:
-            ahead = deque(submit() for _ in range(self.workers + 2 * self.batch_size))
+            ahead = deque(submit() for _ in range(self.workers + self.local))
             while True:
                 examples = []
-                for _ in range(self.batch_size):
+                for _ in range(self.local):
                     examples.append(workers.result(ahead.popleft()))
                     ahead.append(submit())
                 yield collate(examples)
         finally:
             workers.close()
 
-    def _item(self, position: int) -> Item:
-        return self.items[cast(int, self.order[position])]
+    def drawn(self, step: int) -> list[tuple[int, int]]:
+        """What the batch of a step is made of: for each clip its source's number, and its index there."""
+        return [self._draw(position) for position in self._positions(step)]
+
+    def _positions(self, step: int) -> range:
+        """This host's positions in the stream."""
+        first = step * self.batch_size + self.host * self.local
+        return range(first, first + self.local)
+
+    def _draw(self, position: int) -> tuple[int, int]:
+        """The source at a position of the stream, and the index in it."""
+        return cast(tuple[int, int], self.order[position])
+
+
+class _Of:
+    """Puts the number of its source before an index. A class, so that it pickles."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __call__(self, index: int) -> tuple[int, int]:
+        return self.number, int(index)
+
+
+def _seed(seed: int, number: int) -> int:
+    """Another seed for each source, so that two of one length are not shuffled alike. The first keeps the run's."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) if number else seed
+
+
+LISTED = ("ids", "starts", "sources", "events")
 
 
 def collate(examples: Sequence[dict]) -> dict:
-    """Stacks the arrays of examples; lists their ids."""
+    """Stacks the arrays of examples; lists what says where they are from."""
     return {
         name: [example[name] for example in examples]
-        if name == "ids"
+        if name in LISTED
         else np.stack([example[name] for example in examples])
         for name in examples[0]
     }
 
 
 def evaluation_batches(
-    items: Sequence[Item],
+    source: Source,
     *,
     clip: ClipConfig,
-    vocabulary: Vocabulary,
+    canvas: int,
+    tokenizer: Tokenizer,
     windows: int,
+    crops: int = 1,
     batch_size: int,
-    threads: int = 0,
+    workers: int = 0,
+    failed: list[MediaError] | None = None,
 ) -> Iterator[dict]:
-    """Every item once, in order, seen through `windows` clips spread evenly over it (one: its centre).
+    """Every item once, in order, seen through W views: `windows` clips spread evenly over it (one: its centre), each
+    cut out of the frame `crops` times.
 
     A batch is a dict of
-      video       [B W T H W C] uint8, W windows
-      audio       [B W S] float32; audio_mask [B] is False where the file has no sound
+      video, video_box, video_colour, audio
+                  as `TrainStream` gives them, but [B W ...]
+      video_mask, audio_mask  [B] bool
       text        [B L] int32: the first caption that has words; text_mask [B] is False where there is none
       valid       [B] False on the rows that fill the last batch, which are zero
       ids         list of the valid items
 
     Args:
-      threads: how many files are decoded at once (0: one a core).
+      workers: how many files are decoded at once (0: one a core).
+      failed: takes the errors of clips that cannot be decoded, which are left out.
 
     Raises:
-      MediaError: a clip cannot be decoded.
+      MediaError: a clip cannot be decoded, and `failed` is None.
     """
+    view = _View(source, clip, canvas, tokenizer, windows, crops)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    indices, ahead, rows = iter(range(len(source))), deque(), []
+    try:
+        while True:
+            for index in itertools.islice(indices, 2 * batch_size - len(ahead)):
+                ahead.append(pool.submit(view, index))
+            if ahead:
+                try:
+                    rows.append(ahead.popleft().result())
+                except MediaError as error:
+                    if failed is None:
+                        raise
+                    failed.append(error)
+            if rows and (len(rows) == batch_size or not ahead):
+                yield _filled(collate(rows), batch_size)
+                rows = []
+            if not ahead:
+                return
+    finally:
+        pool.shutdown(cancel_futures=True)
 
-    def example(item: Item) -> dict:
-        first, last = item.room(clip.seconds)
-        starts = np.linspace(first, last, windows) if windows > 1 else [(first + last) / 2]
-        views = [decode_clip(item.path, float(start), clip) for start in starts]
-        captions = (vocabulary.encode(caption.text, clip.words) for caption in item.captions)
-        text = next((ids for ids in captions if ids[0] != PAD), vocabulary.encode("", clip.words))
-        return {
-            "video": np.stack([view["video"] for view in views]),
-            "audio": np.stack([view["audio"] for view in views]),
-            "audio_mask": views[0]["audio_mask"],
+
+class _View(NamedTuple):
+    """Makes the example of an item for evaluation."""
+
+    source: Source
+    clip: ClipConfig
+    canvas: int
+    tokenizer: Tokenizer
+    windows: int
+    crops: int
+
+    def __call__(self, index: int) -> dict:
+        item, clip = self.source[index], self.clip
+        first, last = (0.0, 0.0) if item.still else item.room(clip.seconds)
+        starts = np.linspace(first, last, self.windows) if self.windows > 1 else [(first + last) / 2]
+        views = [
+            decode_clip(item, float(start), clip, crop=crop, canvas=self.canvas)
+            for start in starts
+            for crop in evaluation_crops(self.crops)
+        ]
+        stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
+        encoded = (self.tokenizer.encode(caption.text, clip.words) for caption in item.captions)
+        text = next((ids for ids in encoded if ids[0] != PAD), self.tokenizer.encode("", clip.words))
+        return stacked | {
+            "video_mask": views[0]["video_mask"],
+            "audio_mask": views[0]["audio_mask"] & stacked["audio"].any(),  # silence is no sound to be found by
             "text": text,
             "text_mask": text[0] != PAD,
             "valid": np.True_,
             "ids": item.id,
         }
 
-    pool = ThreadPoolExecutor(threads or os.cpu_count())
-    try:
-        chunks = [items[first : first + batch_size] for first in range(0, len(items), batch_size)]
-        ahead = [pool.submit(example, item) for chunk in chunks[:1] for item in chunk]
-        for number in range(len(chunks)):
-            current, ahead = (
-                ahead,
-                [pool.submit(example, item) for chunk in chunks[number + 1 : number + 2] for item in chunk],
-            )
-            batch = collate([future.result() for future in current])
-            padding = batch_size - len(current)
-            yield {
-                name: value
-                if name == "ids"
-                else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
-                for name, value in batch.items()
-            }
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+def _filled(batch: dict, size: int) -> dict:
+    """The batch with zero rows at its end."""
+    padding = size - len(batch["ids"])
+    return {
+        name: value if name == "ids" else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
+        for name, value in batch.items()
+    }

@@ -56,7 +56,7 @@ def open_source(source: str, *, seconds: float, workers: int = 0, progress: Prog
       DataError: there is no such source, or nothing in it can be used: how many rows fail for which reason, the first
         of them, and what to do.
     """
-    opened = _open_records(source, seconds)
+    opened = open_records(source, seconds)
     if opened is not None:
         if not len(opened):
             raise DataError(f"{source}: holds no records")
@@ -64,7 +64,7 @@ def open_source(source: str, *, seconds: float, workers: int = 0, progress: Prog
     return open_listing(list_rows(source, progress=progress), seconds=seconds, workers=workers, progress=progress)
 
 
-def _open_records(source: str, seconds: float) -> Source | None:
+def open_records(source: str, seconds: float) -> Source | None:
     """A source that needs no probing; None if it does."""
     parsed = parse_source(source)
     if parsed.kind == "tfds":
@@ -141,7 +141,7 @@ def _nothing_left(name: str, faults: Sequence[Fault]) -> str:
 
 def word_counts(source: str, *, progress: Progress | None = None) -> Counter:
     """How often each word occurs in the captions of a source. No media is opened. Raises DataError as `list_rows`."""
-    opened = _open_records(source, 0.0)
+    opened = open_records(source, 0.0)
     if opened is not None:
         return opened.word_counts()
     rows = list_rows(source, progress=progress).rows

@@ -22,8 +22,8 @@ Record = dict[str, Any]
 def records(path: str) -> Iterator[tuple[str, Record | str]]:
     """Yields ("line 7", {column: value}) for each record. Names of columns are in lower case, without spaces around.
 
-    A line of CSV with more fields than columns has a column None. Of a line of JSON that cannot be read a string comes
-    instead of a record, which says why.
+    Of a line that is no record (JSON that cannot be read, more fields than columns) a string comes instead, which says
+    why.
 
     Raises:
       DataError: the file cannot be read, is not what its suffix says, or not UTF-8 (or UTF-16 with its mark). The
@@ -49,7 +49,7 @@ def records(path: str) -> Iterator[tuple[str, Record | str]]:
         raise DataError(f"{path}: the manifest is not UTF-8 ({error}); {remedy}") from error
 
 
-def _csv(file: TextIO, path: str, delimiter: str) -> Iterator[tuple[str, Record]]:
+def _csv(file: TextIO, path: str, delimiter: str) -> Iterator[tuple[str, Record | str]]:
     csv.field_size_limit(WIDEST)
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     try:
@@ -65,10 +65,11 @@ def _csv(file: TextIO, path: str, delimiter: str) -> Iterator[tuple[str, Record]
             first, line = line + 1, reader.line_num  # a field may span lines
             if not fields:
                 continue
-            record: dict = dict(zip(header, fields, strict=False))
             if len(fields) > len(header):
-                record[None] = fields[len(header) :]
-            yield f"line {first}", record
+                what = f"more fields ({len(fields)}) than columns ({len(header)}); a text with commas must be quoted"
+                yield f"line {first}", what
+            else:
+                yield f"line {first}", dict(zip(header, fields, strict=False))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; is a quote left open there?") from error
 
@@ -103,7 +104,9 @@ def _parquet(path: str) -> Iterator[tuple[str, Record]]:
                 for found in batch.to_pylist():
                     number += 1
                     yield f"row {number}", {_name(key): value for key, value in found.items()}
-    except (pyarrow.ArrowException, ValueError) as error:
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise DataError(f"{path}: not Parquet, or damaged: {error}") from error
 
 

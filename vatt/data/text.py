@@ -123,6 +123,10 @@ class Vocabulary:
         ids = [self.ids.get(word, UNKNOWN) for word in words(text)[:length]]
         return np.array(ids + [PAD] * (length - len(ids)), np.int32)
 
+    def decode(self, ids: np.ndarray) -> str:
+        """The words of ids [L], without padding."""
+        return " ".join(self.words[id] for id in ids if id != PAD)
+
 
 class Subwords:
     """A Hugging Face tokenizer (`tokenizer.json`), with the interface of a Vocabulary.
@@ -170,8 +174,23 @@ class Subwords:
         kept = [id + self._shift for id in ids if id not in self._pads][:length]
         return np.array(kept + [PAD] * (length - len(kept)), np.int32)
 
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of ids [L], without padding."""
+        return self._tokenizer.decode([int(id) - self._shift for id in ids if id != PAD], skip_special_tokens=False)
 
-def load_tokenizer(path: str | Path) -> "Vocabulary | Subwords":
+    def __getstate__(self) -> str:  # so that worker processes can have it
+        return self._tokenizer.to_str()
+
+    def __setstate__(self, text: str) -> None:
+        import tokenizers
+
+        self.__init__(tokenizers.Tokenizer.from_str(text))
+
+
+Tokenizer = Vocabulary | Subwords
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
     """A tokenizer.json, or a list of words: told by what is in the file. Raises DataError if it is neither."""
     try:
         with open(path, "rb") as file:

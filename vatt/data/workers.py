@@ -16,37 +16,88 @@ from typing import Literal
 
 import numpy as np
 
-from vatt.config import ClipConfig
+from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import nearest
-from vatt.data.manifest import Item
+from vatt.data.crops import training_crop
+from vatt.data.items import Item, Source
+from vatt.data.ledger import Event
 from vatt.data.media import decode_clip
-from vatt.data.text import PAD, Vocabulary
-from vatt.errors import DataError
+from vatt.data.text import PAD, Tokenizer
+from vatt.errors import DataError, MediaError
+
+TRIES = 16  # items of a source tried in turn before the stream gives up: bad clips are rare, or the disk is gone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoder:
     """Makes the example at a position of the stream: a clip at a random start, and the captions nearest to it."""
 
+    sources: tuple[Source, ...]
     clip: ClipConfig
-    vocabulary: Vocabulary
+    augment: AugmentConfig
+    canvas: int
+    tokenizer: Tokenizer
     seed: int
 
-    def __call__(self, position: int, item: Item) -> dict:
-        """video [T H W C], audio [S], audio_mask [], text [K L], text_mask [K] and ids, the item's.
+    def __call__(self, position: int, number: int, index: int) -> dict:
+        """What `decode_clip` gives; text [K L], text_mask [K]; ids, the item's; starts (seconds); sources, `number`;
+        events, for the ledger.
 
-        Raises MediaError when the clip cannot be decoded.
+        An item that gives no clip is replaced by the next one of its source, by the same rule on every run.
+
+        Raises:
+          DataError: too many items in a row cannot be decoded.
         """
+        source, events, error = self.sources[number], [], None
+        for tried in range(min(TRIES, len(source))):
+            rng = np.random.default_rng((self.seed, position, tried))
+            item = None
+            try:
+                item = source[(index + tried) % len(source)]
+                example, said = self._example(item, rng)
+            except MediaError as failure:
+                error = failure
+                events.append(Event(number, "undecodable", item.id if item else failure.path, failure.reason))
+                continue
+            events.extend(Event(number, reason, example["ids"]) for reason in said)
+            return example | {"sources": number, "events": tuple(events)}
+        raise DataError(
+            f"{source.name}: {len(events)} clips in a row cannot be decoded, the last one {error}. Is the disk there? "
+            f"vatt data check tells which files are broken"
+        )
+
+    def _example(self, item: Item, rng: np.random.Generator) -> tuple[dict, list[str]]:
+        """The clip, and what it lacks: keys of FAULTS."""
         clip = self.clip
-        rng = np.random.default_rng((self.seed, position))
-        start = float(rng.uniform(*item.room(clip.seconds)))
-        example: dict = decode_clip(item.path, start, clip)
+        start = self._start(item, rng)
+        crop = training_crop(self.augment, rng)
+        example: dict = decode_clip(item, start, clip, crop=crop, canvas=self.canvas)
+        lacks = []
+        if not example["video_mask"]:
+            lacks.append("no_video")
+        if not example["audio_mask"]:
+            lacks.append("no_audio")
+        elif not example["audio"].any():  # digital silence would pair every silent clip with every other
+            example["audio_mask"] = np.array(False)
+            lacks.append("silent")
         example["text"] = np.full((clip.candidates, clip.words), PAD, np.int32)
-        for row, caption in enumerate(nearest(item.captions, start, start + clip.seconds, clip.candidates)):
-            example["text"][row] = self.vocabulary.encode(caption.text, clip.words)
+        for row, caption in enumerate(nearest(item.captions, start, start + clip.seconds, clip.candidates, rng)):
+            example["text"][row] = self.tokenizer.encode(caption.text, clip.words)
         example["text_mask"] = example["text"][:, 0] != PAD
-        example["ids"] = item.id
-        return example
+        if not item.captions:
+            lacks.append("no_captions")
+        elif not example["text_mask"].any():
+            lacks.append("empty_captions")
+        example["ids"], example["starts"] = item.id, start
+        return example, lacks
+
+    def _start(self, item: Item, rng: np.random.Generator) -> float:
+        """On the grid of the frame rate, which is also that of prepared sets: their frames are then the original's."""
+        if item.still:
+            return item.start
+        first, last = item.room(self.clip.seconds)
+        steps = int((last - first) * self.clip.fps + 1e-6)
+        return first + int(rng.integers(steps + 1)) / self.clip.fps
 
 
 class Workers:
@@ -71,16 +122,16 @@ class Workers:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def submit(self, position: int, item: Item) -> Future:
+    def submit(self, position: int, number: int, index: int) -> Future:
         """Raises DataError if a process of the pool has died."""
         try:
-            return self._pool.submit(self._call, position, item)
+            return self._pool.submit(self._call, position, number, index)
         except BrokenProcessPool as error:
             raise _died() from error
 
     @staticmethod
     def result(future: Future) -> dict:
-        """What `submit` promised. Raises MediaError if the clip cannot be decoded, DataError if its process died."""
+        """What `submit` promised. Raises DataError if no clip can be decoded, or its process died."""
         try:
             return future.result()
         except BrokenProcessPool as error:
@@ -117,6 +168,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _decode(position: int, item: Item) -> dict:
+def _decode(position: int, number: int, index: int) -> dict:
     assert _decoder is not None
-    return _decoder(position, item)
+    return _decoder(position, number, index)

@@ -1,7 +1,7 @@
 """Zero-shot retrieval between modalities on held-out clips (VATT paper section 4.2.4 and appendix A.3.3).
 
-A clip's embedding is the mean over its windows, brought to unit length; similarity is the cosine. Every query counts
-once, ties as the expectation over random order (see `vatt.metrics`).
+A clip's embedding is the mean over its views (windows, and crops of them), brought to unit length; similarity is the
+cosine. Every query counts once, ties as the expectation over random order (see `vatt.metrics`).
 """
 
 import dataclasses
@@ -24,6 +24,15 @@ DIRECTIONS = {
     "audio_to_video": ("z_av", "z_va"),
     "video_to_audio": ("z_va", "z_av"),
 }
+# embedding -> the mask that tells which clips have it
+MASKS = {
+    "z_va": "video_mask",
+    "z_vt": "video_mask",
+    "z_av": "audio_mask",
+    "z_at": "audio_mask",
+    "z_tv": "text_mask",
+}
+VIEWS = ("video", "video_box", "video_colour", "audio")  # one a view, [B W ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +71,13 @@ def evaluate(task: Pretrain, mesh: Mesh, params: dict, stats: dict, batches: Ite
 
 
 def embed(embed_batch: Callable, mesh: Mesh, batches: Iterable[dict]) -> tuple[dict, dict]:
-    """Unit embeddings [N E] by name, windows averaged, and which of the N clips have each."""
+    """Unit embeddings [N E] by name, views averaged, and which of the N clips have each."""
     z: dict[str, list] = {}
     has: dict[str, list] = {}
     for batch in batches:
         valid = batch["valid"]
         ids = np.asarray(batch["ids"])[valid[: len(batch["ids"])]]
-        arrays = {name: batch[name] for name in ("video", "audio", "text")}
+        arrays = {name: batch[name] for name in (*VIEWS, "text") if name in batch}
         with jax.set_mesh(mesh):
             embedded = jax.device_get(embed_batch(sharding.put_batch(arrays, mesh)))
         for name, value in embedded.items():
@@ -77,8 +86,7 @@ def embed(embed_batch: Callable, mesh: Mesh, batches: Iterable[dict]) -> tuple[d
             if bad.any():
                 raise NonFiniteError(f"{name} of {bad.sum()} clips is NaN or infinite, first {ids[bad][0]}")
             z.setdefault(name, []).append(value / np.linalg.norm(value, axis=1, keepdims=True).clip(1e-12))
-            mask = {"z_tv": "text_mask", "z_av": "audio_mask", "z_at": "audio_mask"}.get(name)
-            has.setdefault(name, []).append((batch[mask] if mask else valid)[valid])
+            has.setdefault(name, []).append(batch.get(MASKS[name], valid)[valid])
     if not z:
         raise DataError("there is no held-out clip to evaluate; see evaluate.source")
     return {k: np.concatenate(v) for k, v in z.items()}, {k: np.concatenate(v) for k, v in has.items()}
@@ -86,14 +94,13 @@ def embed(embed_batch: Callable, mesh: Mesh, batches: Iterable[dict]) -> tuple[d
 
 @functools.cache
 def _jitted(task: Pretrain, mesh: Mesh) -> Callable:
-    """(params, stats, arrays) -> raw embeddings [B E], the mean over windows."""
+    """(params, stats, arrays) -> raw embeddings [B E], the mean over the W views of a clip."""
 
     def run(params, stats, arrays):
-        video, audio, text = arrays["video"], arrays["audio"], arrays["text"]
-        B, W = video.shape[:2]
-        flat = {"video": video.reshape(B * W, *video.shape[2:]), "audio": audio.reshape(B * W, -1)}
+        B, W = arrays["video"].shape[:2]
+        flat = {name: arrays[name].reshape(B * W, *arrays[name].shape[2:]) for name in VIEWS if name in arrays}
         z, _ = task.embed(params, stats, flat)
-        words, _ = task.embed(params, stats, {"text": text[:, None]})
+        words, _ = task.embed(params, stats, {"text": arrays["text"][:, None]})
         return {name: x.reshape(B, W, -1).mean(1) for name, x in z.items()} | {"z_tv": words["z_tv"][:, 0]}
 
     return jax.jit(run, out_shardings=sharding.replicated(mesh))

@@ -3,18 +3,22 @@
 import dataclasses
 from pathlib import Path
 
+from jax.sharding import Mesh
 from rich.console import Console
 
 from vatt import sharding
-from vatt.config import MeshConfig
-from vatt.data.manifest import load_source
+from vatt.config import Config, MeshConfig
+from vatt.data.items import Source
+from vatt.data.ledger import check_faults, listed
 from vatt.data.pipeline import evaluation_batches
-from vatt.errors import CheckpointError, DataError
+from vatt.data.sources import open_source
+from vatt.data.text import Tokenizer
+from vatt.errors import CheckpointError, DataError, MediaError
 from vatt.evals.retrieval import Retrieval, evaluate
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, read_config, read_vocabulary
-from vatt.train.step import abstract_state, weights
+from vatt.train.checkpoint import Checkpoints, read_config, read_tokenizer
+from vatt.train.step import State, abstract_state, weights
 
 
 def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval:
@@ -37,15 +41,35 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
         state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
     with bar(console, source) as progress:
-        items = load_source(source, seconds=cfg.clip.seconds, progress=progress)
+        clips = open_source(source, seconds=cfg.clip.seconds, progress=progress)
+    check_faults(clips, cfg.data.max_bad)
+    return evaluate_source(cfg, clips, read_tokenizer(run), task, mesh, state, console)
+
+
+def evaluate_source(
+    cfg: Config, source: Source, tokenizer: Tokenizer, task: Pretrain, mesh: Mesh, state: State, console: Console
+) -> Retrieval:
+    """Zero-shot retrieval on every clip of `source` that can be decoded. Says which cannot."""
+    failed: list[MediaError] = []
     batches = evaluation_batches(
-        items,
+        source,
         clip=cfg.clip,
-        vocabulary=read_vocabulary(run),
+        canvas=cfg.canvas,
+        tokenizer=tokenizer,
         windows=cfg.evaluate.windows,
+        crops=cfg.evaluate.crops,
         batch_size=-(-cfg.evaluate.batch_size // mesh.size) * mesh.size,
+        workers=cfg.data.workers,
+        failed=failed,
     )
-    return evaluate(task, mesh, weights(state), state["stats"], batches)
+    result = evaluate(task, mesh, weights(state), state["stats"], batches)
+    if failed:
+        console.print(
+            f"{source.name}: {len(failed)} of {len(source)} clips cannot be decoded and are not in the figures:\n"
+            + listed([str(error) for error in failed]),
+            highlight=False,
+        )
+    return result
 
 
 def _find_step(checkpoints: Checkpoints, step: str) -> int:

@@ -39,7 +39,13 @@ EXACT = {"precision": jax.lax.Precision.HIGHEST, "preferred_element_type": jnp.f
 
 
 def nce(
-    z_a: jax.Array, z_b: jax.Array, *, mask: jax.Array | None = None, temperature: float | jax.Array, form: Form
+    z_a: jax.Array,
+    z_b: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    anchor_mask: jax.Array | None = None,
+    temperature: float | jax.Array,
+    form: Form,
 ) -> jax.Array:
     """Noise-contrastive estimation between paired embeddings: MIL-NCE with one candidate a clip.
 
@@ -47,6 +53,7 @@ def nce(
       z_a: [B E] unit-length embeddings, such as video.
       z_b: [B E] unit-length embeddings of the partner modality, such as audio.
       mask: [B], true where z_b[i] is there. What lies in a masked z_b[i] has no effect. None: all are there.
+      anchor_mask: [B], true where z_a[i] is there, as for `mil_nce`.
       temperature: divides the cosine similarities (no unit). A float, or a scalar array if it is learned.
       form: which denominator; see the top of this file.
 
@@ -59,7 +66,12 @@ def nce(
     if z_b.ndim != 2:
         raise ValueError(f"z_b has shape {z_b.shape}; nce takes [B E], mil_nce takes [B K E]")
     return mil_nce(
-        z_a, z_b[:, None], candidate_mask=None if mask is None else mask[:, None], temperature=temperature, form=form
+        z_a,
+        z_b[:, None],
+        candidate_mask=None if mask is None else mask[:, None],
+        anchor_mask=anchor_mask,
+        temperature=temperature,
+        form=form,
     )
 
 
@@ -80,7 +92,7 @@ def mil_nce(
       candidate_mask: [B K], true where a candidate is there. What lies in a masked candidate, even NaN, has
         no effect and gets a zero gradient. None: all are there.
       anchor_mask: [B], true where z_v[i] is there. A masked clip takes no part, nor do its candidates. None: all are
-        there, as video always is.
+        there.
       temperature: divides the cosine similarities (no unit). A float, or a scalar array if it is learned.
       form: which denominator; see the top of this file.
 

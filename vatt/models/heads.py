@@ -70,8 +70,10 @@ class Heads(nnx.Module):
         if cfg.audio_text:
             self.audio_vt = Projection(cfg.va_width, cfg.vt_width, rngs=rngs)
 
-    def __call__(self, pooled: dict, *, audio_mask=None, text_mask=None, train: bool = False) -> dict[str, jax.Array]:
-        """pooled: any of video [B D], audio [B D], text [B K D]; masks [B] and [B K] bool.
+    def __call__(
+        self, pooled: dict, *, video_mask=None, audio_mask=None, text_mask=None, train: bool = False
+    ) -> dict[str, jax.Array]:
+        """pooled: any of video [B D], audio [B D], text [B K D]; masks [B], [B] and [B K] bool, None: all valid.
 
         Returns what those modalities give, not yet of unit length: z_va, z_vt (video in va, vt), z_av, z_at (audio in
         va, vt), each [B E], and z_tv (text in vt) [B K E].
@@ -79,9 +81,9 @@ class Heads(nnx.Module):
         pooled = {modality: x.astype(jnp.float32) for modality, x in pooled.items()}
         z = {}
         if "video" in pooled:
-            hidden = nnx.relu(self.video_hidden(pooled["video"], mask=None, train=train))
-            z["z_va"] = self.video_va(hidden, mask=None, train=train)
-            z["z_vt"] = self.video_vt(self._toward_vt(z["z_va"]), mask=None, train=train)
+            hidden = nnx.relu(self.video_hidden(pooled["video"], mask=video_mask, train=train))
+            z["z_va"] = self.video_va(hidden, mask=video_mask, train=train)
+            z["z_vt"] = self.video_vt(self._toward_vt(z["z_va"]), mask=video_mask, train=train)
         if "audio" in pooled:
             z["z_av"] = self.audio_va(pooled["audio"], mask=audio_mask, train=train)
             if self.cfg.audio_text:

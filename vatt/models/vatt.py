@@ -19,8 +19,8 @@ from vatt.models.tokenizers import AudioTokenizer, TextTokenizer, VideoTokenizer
 class Vatt(nnx.Module):
     """Video, audio and text towers, modality-specific or sharing one encoder, and the heads above them.
 
-    A batch may lack any modality. Keys: video [B T H W C] uint8, audio [B S] float32, text [B K L] int32 word ids,
-    audio_mask [B] and text_mask [B K] bool (absent: all valid).
+    A batch may lack any modality. Keys: video [B T H W C] uint8, or float in [-1, 1], audio [B S] float32, text [B K L]
+    int32 word ids; video_mask [B], audio_mask [B] and text_mask [B K] bool (absent: all valid).
     """
 
     def __init__(self, model: ModelConfig, clip: ClipConfig, *, rngs: nnx.Rngs):
@@ -58,7 +58,7 @@ class Vatt(nnx.Module):
                 pooled["text"] = flat.reshape(B, K, -1)
             elif modality in batch:
                 pooled[modality] = self.encode(modality, batch[modality], key=keys[modality])
-        masks = {name: batch[name] for name in ("audio_mask", "text_mask") if name in batch}
+        masks = {name: batch[name] for name in ("video_mask", "audio_mask", "text_mask") if name in batch}
         return self.heads(pooled, **masks, train=train)
 
 

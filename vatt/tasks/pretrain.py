@@ -10,13 +10,15 @@ from vatt.config import Config
 from vatt.losses import mil_nce, nce, sigmoid
 from vatt.models import vatt
 from vatt.models.heads import unit
+from vatt.transforms import to_model
 
-# Which embeddings a pair compares, and the mask of its second modality.
+# Which embeddings a pair compares, and the mask of each.
 PAIRS = {
-    "video_audio": ("z_va", "z_av", "audio_mask"),
-    "video_text": ("z_vt", "z_tv", "text_mask"),
-    "audio_text": ("z_at", "z_tv", "text_mask"),
+    "video_audio": ("z_va", "z_av", "video_mask", "audio_mask"),
+    "video_text": ("z_vt", "z_tv", "video_mask", "text_mask"),
+    "audio_text": ("z_at", "z_tv", "audio_mask", "text_mask"),
 }
+AUGMENTATION = 2  # sets the key of augmentation apart from those of DropToken and dropout
 SIGMOID_BIAS = -10.0  # where the bias of the sigmoid loss starts (Zhai et al. 2023)
 
 
@@ -58,19 +60,23 @@ class Pretrain:
 
     def pair_loss(self, pair: str, z: dict, batch: dict, learned: dict) -> jax.Array:
         cfg = self.cfg.loss
-        first, second, mask_name = PAIRS[pair]
-        a, b, mask = z[first], z[second], batch.get(mask_name)
-        # Every clip has video, but in a pair of audio and text a clip without sound is no partner for any caption.
-        anchors = batch.get("audio_mask") if pair == "audio_text" else None
+        first, second, anchor_name, mask_name = PAIRS[pair]
+        # A clip that lacks the pair's first modality is no partner for what others have of the second.
+        a, b, anchors, mask = z[first], z[second], batch.get(anchor_name), batch.get(mask_name)
         scale = jnp.exp(learned["log_scale"]) if "log_scale" in learned else 1 / cfg.temperature
         if cfg.form == "sigmoid":
             return sigmoid(a, b, mask=mask, anchor_mask=anchors, scale=scale, bias=learned["bias"])
         if pair == "video_audio":
-            return nce(a, b, mask=mask, temperature=1 / scale, form=cfg.form)
+            return nce(a, b, mask=mask, anchor_mask=anchors, temperature=1 / scale, form=cfg.form)
         return mil_nce(a, b, candidate_mask=mask, anchor_mask=anchors, temperature=1 / scale, form=cfg.form)
 
     def embed(self, params, stats, batch, *, key=None, train=False) -> tuple[dict, dict]:
-        """Embeddings (not yet of unit length) of the modalities in `batch`, and the batch-norm statistics."""
+        """Embeddings (not yet of unit length) of the modalities in `batch`, and the batch-norm statistics.
+
+        `batch` is what the stream gives (see `vatt.transforms.to_model`); `key` turns augmentation, DropToken and
+        dropout on.
+        """
+        batch = to_model(batch, self.cfg, None if key is None else jax.random.fold_in(key, AUGMENTATION))
         model = {name: value for name, value in params.items() if name != "loss"}
         return vatt.apply(self.cfg.model, self.cfg.clip, model, stats, batch, key=key, train=train)
 

@@ -1,14 +1,14 @@
 """The run folder: what lies beside the weights, and the checkpoints themselves (Orbax, written in the background).
 
 RUN/config.json       the configuration
-RUN/vocabulary.txt    one word a line
+RUN/vocabulary.txt    one word a line; or RUN/tokenizer.json
+RUN/ledger.jsonl      what was missing or broken in the clips (vatt.data.ledger)
 RUN/versions.json     the packages that wrote the run
 RUN/checkpoints/STEP  the training state after STEP steps
 """
 
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,14 +19,24 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from vatt.config import CheckpointConfig, Config, from_json, to_json
-from vatt.data.manifest import Item
-from vatt.data.text import Vocabulary
+from vatt.data.items import Source
+from vatt.data.text import Subwords, Tokenizer, Vocabulary
 from vatt.errors import CheckpointError, ConfigError
 from vatt.train.versions import versions
 
 # What may differ between a run and its continuation: it changes neither the clips of a step nor what is computed from
 # them, but for steps, which stretches the learning-rate curve, and mesh, which rounds sums otherwise.
-FREE_TO_CHANGE = ("run", "steps", "evaluate", "checkpoint", "log", "mesh", "data.workers", "data.worker_kind")
+FREE_TO_CHANGE = (
+    "run",
+    "steps",
+    "evaluate",
+    "checkpoint",
+    "log",
+    "mesh",
+    "data.workers",
+    "data.worker_kind",
+    "data.max_bad",
+)
 
 
 def has_checkpoint(run: str | Path) -> bool:
@@ -43,7 +53,7 @@ def check_writable(run: str | Path) -> None:
         raise CheckpointError(f"{run}: cannot be written ({folder} forbids it); choose another folder with --run")
 
 
-def open_run(cfg: Config, sources: dict[str, list[Item]], vocabulary: Vocabulary) -> Path:
+def open_run(cfg: Config, sources: Sequence[Source], tokenizer: Tokenizer) -> Path:
     """Makes the run folder and what lies beside the weights. A run that has checkpoints must have been started with
     the same configuration and the same clips: its next batches would silently be others.
 
@@ -51,7 +61,7 @@ def open_run(cfg: Config, sources: dict[str, list[Item]], vocabulary: Vocabulary
       CheckpointError: the folder cannot be written, or belongs to another configuration or other clips.
     """
     run = Path(cfg.run)
-    digests = {source: {"clips": len(items), "sha256": _digest(items)} for source, items in sources.items()}
+    digests = _digests(sources)
     try:
         run.mkdir(parents=True, exist_ok=True)
         if has_checkpoint(run):
@@ -60,8 +70,9 @@ def open_run(cfg: Config, sources: dict[str, list[Item]], vocabulary: Vocabulary
         _write(run / "sources.json", json.dumps(digests, indent=2))
         _write(run / "versions.json", json.dumps(versions(), indent=2))
         _write(run / "config.json", to_json(cfg))
-        vocabulary.save(run / "vocabulary.txt.partial")
-        (run / "vocabulary.txt.partial").replace(run / "vocabulary.txt")
+        name = _tokenizer_file(tokenizer)
+        tokenizer.save(run / f"{name}.partial")
+        (run / f"{name}.partial").replace(run / name)
     except OSError as error:
         raise CheckpointError(
             f"{run}: cannot be written ({error.strerror}); choose another folder with --run"
@@ -69,12 +80,17 @@ def open_run(cfg: Config, sources: dict[str, list[Item]], vocabulary: Vocabulary
     return run
 
 
-def _digest(items: list[Item]) -> str:
-    """Of all that decides which clip a step sees, and what is said of it."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(repr((item.id, item.start, item.duration, item.has_audio, item.captions)).encode())
-    return digest.hexdigest()
+def _tokenizer_file(tokenizer: Tokenizer) -> str:
+    return "tokenizer.json" if isinstance(tokenizer, Subwords) else "vocabulary.txt"
+
+
+def check_sources(run: str | Path, sources: Sequence[Source]) -> None:
+    """Raises CheckpointError if the clips or captions of a source are not those that the run was started with."""
+    _check_sources(Path(run), _digests(sources))
+
+
+def _digests(sources: Sequence[Source]) -> dict[str, dict]:
+    return {source.name: {"clips": len(source), "sha256": source.fingerprint()} for source in sources}
 
 
 def _check_sources(run: Path, now: dict) -> None:
@@ -128,8 +144,10 @@ def read_config(run: str | Path) -> Config:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
 
 
-def read_vocabulary(run: str | Path) -> Vocabulary:
-    return Vocabulary.load(Path(run) / "vocabulary.txt")
+def read_tokenizer(run: str | Path) -> Tokenizer:
+    """Raises DataError if it is not there."""
+    path = Path(run) / "tokenizer.json"
+    return Subwords.load(path) if path.exists() else Vocabulary.load(Path(run) / "vocabulary.txt")
 
 
 def _lock(run: Path) -> IO:

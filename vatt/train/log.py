@@ -1,6 +1,5 @@
 """What a run tells: metrics.jsonl, TensorBoard, and one live line on the terminal."""
 
-import json
 import math
 import os
 import sys
@@ -10,23 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vatt.jsonl import StepLines, read_lines
+
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricLog:
-    """Appends lines to RUN/metrics.jsonl and, if asked, TensorBoard events to RUN/tensorboard.
-
-    A run that goes on from an earlier checkpoint first drops the lines after it: the steps are done again, and give
-    the same values.
-    """
+    """Appends lines to RUN/metrics.jsonl and, if asked, TensorBoard events to RUN/tensorboard."""
 
     def __init__(self, run: Path, *, from_step: int, tensorboard: bool):
-        path = run / METRICS_FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= from_step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        partial.replace(path)
-        self._file = path.open("a")
+        self._lines = StepLines(run / METRICS_FILE, from_step=from_step)
         self._events = None
         if tensorboard:
             from tensorboardX import SummaryWriter
@@ -34,28 +26,21 @@ class MetricLog:
             self._events = SummaryWriter(str(run / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step} | values) + "\n")
-        self._file.flush()
+        self._lines.write({"step": step} | values)
+        self._lines.flush()
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
         if self._events:
             self._events.close()
 
 
 def read_metrics(run: str | Path) -> list[dict]:
-    """The lines of RUN/metrics.jsonl; [] if there are none yet. A last line cut short by a crash is left out."""
-    path = Path(run) / METRICS_FILE
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    """The lines of RUN/metrics.jsonl; [] if there are none yet."""
+    return read_lines(Path(run) / METRICS_FILE)
 
 
 class Meter:

@@ -4,24 +4,33 @@ import contextlib
 import math
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 
 import jax
+import numpy as np
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from vatt import sharding
 from vatt.config import Config
-from vatt.data.manifest import Item, absolute, load_source
-from vatt.data.pipeline import TrainStream, evaluation_batches
-from vatt.data.text import Vocabulary, load_word2vec
-from vatt.errors import DataError, NonFiniteError
-from vatt.evals.retrieval import Retrieval, evaluate
+from vatt.data.faults import FAULTS
+from vatt.data.items import Source
+from vatt.data.ledger import LEDGER_FILE, Ledger, check_faults
+from vatt.data.listing import absolute
+from vatt.data.pipeline import LISTED, TrainStream
+from vatt.data.sources import open_source
+from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec
+from vatt.errors import ConfigError, DataError, NonFiniteError
+from vatt.evals.retrieval import Retrieval
+from vatt.evals.run import evaluate_source
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_vocabulary
+from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_tokenizer
 from vatt.train.flops import utilisation_per_clip
 from vatt.train.log import Meter, MetricLog, Screen
-from vatt.train.step import State, abstract_state, make_state, make_step, weights
+from vatt.train.step import State, abstract_state, make_state, make_step
 
 
 def pretrain(cfg: Config, console: Console) -> Retrieval | None:
@@ -48,80 +57,68 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
     if has_checkpoint(cfg.run) and (before := read_config(cfg.run).steps) != cfg.steps:
         console.print(f"{before} steps before, {cfg.steps} now: the learning-rate curve is another from here on.")
 
-    sources, heldout = load_items(cfg, console)
-    items = [item for source in sources.values() for item in source]
-    vocabulary = open_vocabulary(cfg, items)
-    vectors = None
-    if cfg.model.text.word2vec:
-        vectors, found = load_word2vec(cfg.model.text.word2vec, vocabulary, cfg.model.text.embed_width)
-        console.print(f"{cfg.model.text.word2vec}: vectors for {found} of {len(vocabulary)} words.")
-    run = open_run(cfg, sources, vocabulary)
-    stream = TrainStream(
-        items,
-        clip=cfg.clip,
-        vocabulary=vocabulary,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        workers=cfg.data.workers,
-        worker_kind=cfg.data.worker_kind,
-    )
+    sources, heldout = open_sources(cfg, console)
+    tokenizer = open_tokenizer(cfg, sources)
+    vectors = word_vectors(cfg, tokenizer, console)
+    run = open_run(cfg, sources, tokenizer)
+    stream = open_stream(cfg, sources, tokenizer)
     with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
         step, state = open_state(cfg, task, mesh, checkpoints, vectors, console)
         log = MetricLog(run, from_step=step, tensorboard=cfg.log.tensorboard)
+        ledger = Ledger(run, sources, max_bad=cfg.data.max_bad, from_step=step)
 
-        def measure() -> Retrieval:
-            batches = evaluation_batches(
-                heldout,
-                clip=cfg.clip,
-                vocabulary=vocabulary,
-                windows=cfg.evaluate.windows,
-                batch_size=cfg.evaluate.batch_size,
-            )
-            return evaluate(task, mesh, weights(state), state["stats"], batches)
+        def measure(heldout: Source) -> Retrieval:
+            return evaluate_source(cfg, heldout, tokenizer, task, mesh, state, console)
 
-        result = None
+        result, excess = None, None
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(log))
+            stack.enter_context(contextlib.closing(ledger))
             screen = stack.enter_context(Screen(console, steps=cfg.steps, start=step))
             batches = stack.enter_context(contextlib.closing(stream.iterate(step)))
-            reporter = Reporter(cfg, mesh, log, screen)
+            reporter = Reporter(cfg, mesh, log, screen, ledger)
             train_step = make_step(cfg, task, mesh)
             while step < cfg.steps:
                 with reporter.waiting():
                     batch = next(batches)
-                ids = batch.pop("ids")
+                origin = {name: batch.pop(name) for name in LISTED}
                 with jax.set_mesh(mesh):
                     state, metrics = train_step(state, sharding.put_batch(batch, mesh))
                 step += 1
-                reporter.push(step, ids, metrics)
+                reporter.push(step, origin, metrics)
 
                 result = None
                 due = cfg.evaluate.every and step % cfg.evaluate.every == 0
                 if heldout and (due or step == cfg.steps):
                     reporter.flush()
-                    result = measure()
+                    result = measure(heldout)
                     log.write(step, {f"retrieval/{name}": value for name, value in result.named().items()})
                     reporter.resume()
-                stopping = interrupt.asked or step == cfg.steps
+                excess = ledger.excess()
+                stopping = interrupt.asked or step == cfg.steps or excess
                 if stopping or step % cfg.checkpoint.every == 0:
                     reporter.flush()  # what is saved has been seen to be finite
+                    ledger.write(step)
                     checkpoints.save(step, state, result.named() if result else None)
                     reporter.resume()
                 if stopping:
                     break
         checkpoints.wait()
+        if excess:
+            raise excess
+        print_ledger(console, ledger)
         if step < cfg.steps:
             console.print(f"Stopped after step {step} of {cfg.steps} and saved. The same command goes on from there.")
             return None
-        return result or (measure() if heldout else None)
+        return result or (measure(heldout) if heldout else None)
 
 
 class Reporter:
     """Fetches metrics one step late, so that the device never waits for the host; stops the run if they are not
     finite; tells the log and the screen."""
 
-    def __init__(self, cfg: Config, mesh, log: MetricLog, screen: Screen):
-        self.cfg, self.log, self.screen = cfg, log, screen
+    def __init__(self, cfg: Config, mesh, log: MetricLog, screen: Screen, ledger: Ledger):
+        self.cfg, self.log, self.screen, self.ledger = cfg, log, screen, ledger
         self.mfu_per_clip = utilisation_per_clip(cfg, mesh)
         self._meter, self._pending, self._waited, self._first = Meter(), None, 0.0, True
 
@@ -133,9 +130,10 @@ class Reporter:
         idle = self._pending is None or self._pending[2]["loss"].is_ready()
         self._waited = time.perf_counter() - start if idle else 0.0
 
-    def push(self, step: int, ids: list[str], metrics: dict) -> None:
+    def push(self, step: int, origin: dict[str, list], metrics: dict) -> None:
+        """`origin`: where the clips of the batch are from, and what happened to them."""
         self.flush()
-        self._pending = (step, ids, metrics, self._waited)
+        self._pending = (step, origin, metrics, self._waited)
 
     def resume(self) -> None:
         """Speed is measured from here on, without what the run did besides training."""
@@ -145,13 +143,15 @@ class Reporter:
         """Waits for the step pushed last and reports it. Raises NonFiniteError, naming the step and its clips."""
         if self._pending is None:
             return
-        (step, ids, metrics, waited), self._pending = self._pending, None
+        (step, origin, metrics, waited), self._pending = self._pending, None
+        self.ledger.add(step, origin["sources"], [event for events in origin["events"] for event in events])
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(
                 f"step {step}: {', '.join(bad)}. Checkpoints before it are intact; a lower optim.learning_rate or "
-                f"optim.clip_norm 1 often helps, with another --run. The clips of that batch: {', '.join(ids)}"
+                "optim.clip_norm 1 often helps, with another --run. vatt data replay shows the batch. Its clips: "
+                + ", ".join(origin["ids"])
             )
         if self._first:  # it compiled, which is no measure of speed
             self._meter.reset()
@@ -163,7 +163,7 @@ class Reporter:
                 values["mfu"] = values["clips_per_second"] * self.mfu_per_clip
         self.screen.update(step, values)
         if step % self.cfg.log.every == 0 or step == self.cfg.steps:
-            self.log.write(step, values)
+            self.log.write(step, values | self.ledger.write(step))
             self.screen.line(step, values)
             self._meter.reset()
 
@@ -176,33 +176,79 @@ def with_absolute_sources(cfg: Config) -> Config:
     )
 
 
-def load_items(cfg: Config, console: Console) -> tuple[dict[str, list[Item]], list[Item]]:
-    """The training clips of each source, and the held-out clips."""
+def open_sources(cfg: Config, console: Console) -> tuple[list[Source], Source | None]:
+    """The sources of training clips, and that of held-out clips. Says what was left out of each.
+
+    Raises DataError if too much of one cannot be used.
+    """
     if not cfg.data.sources:
         raise DataError("data.sources is empty; name a folder of media files: --data.sources FOLDER")
 
-    def load(source: str) -> list[Item]:
-        with bar(console, source) as progress:
-            return load_source(source, seconds=cfg.clip.seconds, progress=progress)
+    def opened(name: str) -> Source:
+        with bar(console, name) as progress:
+            source = open_source(name, seconds=cfg.clip.seconds, workers=cfg.data.workers, progress=progress)
+        check_faults(source, cfg.data.max_bad)
+        if source.faults:
+            kinds = Counter(fault.reason for fault in source.faults)
+            left_out = ", ".join(f"{count} {reason}" for reason, count in kinds.most_common())
+            console.print(f"{name}: {len(source)} clips; {left_out} (named in {LEDGER_FILE}).", highlight=False)
+        return source
 
-    items = {source: load(source) for source in cfg.data.sources}
-    return items, load(cfg.evaluate.source) if cfg.evaluate.source else []
+    sources = [opened(name) for name in cfg.data.sources]
+    return sources, opened(cfg.evaluate.source) if cfg.evaluate.source else None
 
 
-def open_vocabulary(cfg: Config, items: list[Item]) -> Vocabulary:
-    """The vocabulary of the run's checkpoints, else the file that the config names, else the training captions'."""
+def open_tokenizer(cfg: Config, sources: list[Source]) -> Tokenizer:
+    """That of the run's checkpoints, else the file that the config names, else the words of the training captions."""
     if has_checkpoint(cfg.run):
-        return read_vocabulary(cfg.run)
+        return read_tokenizer(cfg.run)
+    size = cfg.model.text.vocab_size
     if not cfg.data.vocabulary:
-        texts = (caption.text for item in items for caption in item.captions)
-        return Vocabulary.build(texts, cfg.model.text.vocab_size)
-    vocabulary = Vocabulary.load(cfg.data.vocabulary)
-    if len(vocabulary) > cfg.model.text.vocab_size:
+        return Vocabulary.from_counts(sum((source.word_counts() for source in sources), Counter()), size)
+    tokenizer = load_tokenizer(cfg.data.vocabulary)
+    if len(tokenizer) > size:
         raise DataError(
-            f"{cfg.data.vocabulary} has {len(vocabulary)} words with padding and unknown; model.text.vocab_size is "
-            f"{cfg.model.text.vocab_size}"
+            f"{cfg.data.vocabulary} has {len(tokenizer)} entries with padding and unknown; model.text.vocab_size is "
+            f"{size}. Set --model.text.vocab-size {len(tokenizer)}, or make a smaller one"
         )
-    return vocabulary
+    return tokenizer
+
+
+def word_vectors(cfg: Config, tokenizer: Tokenizer, console: Console) -> np.ndarray | None:
+    """The vectors [V E] of model.text.word2vec, if it is set."""
+    if not cfg.model.text.word2vec:
+        return None
+    if not isinstance(tokenizer, Vocabulary):
+        raise ConfigError("model.text.word2vec holds words; it needs a vocabulary of words, not a tokenizer.json")
+    vectors, found = load_word2vec(cfg.model.text.word2vec, tokenizer, cfg.model.text.embed_width)
+    console.print(f"{cfg.model.text.word2vec}: vectors for {found} of {len(tokenizer)} words.")
+    return vectors
+
+
+def print_ledger(console: Console, ledger: Ledger) -> None:
+    """What was missing or broken in the clips trained on."""
+    rows = ledger.summary()
+    if not rows:
+        return
+    table = Table("source", "what", "clips", "share", "such as", box=box.SIMPLE_HEAD, title="what clips lacked")
+    for source, reason, count, share, ids in rows:
+        table.add_row(source, FAULTS[reason].says, f"{count:,}", f"{100 * share:.1f} %", ids)
+    console.print(table, highlight=False)
+
+
+def open_stream(cfg: Config, sources: list[Source], tokenizer: Tokenizer) -> TrainStream:
+    return TrainStream(
+        sources,
+        clip=cfg.clip,
+        augment=cfg.augment,
+        canvas=cfg.canvas,
+        tokenizer=tokenizer,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        weights=cfg.data.weights,
+        workers=cfg.data.workers,
+        worker_kind=cfg.data.worker_kind,
+    )
 
 
 def open_state(cfg: Config, task, mesh, checkpoints: Checkpoints, vectors, console) -> tuple[int, State]:

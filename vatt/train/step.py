@@ -52,6 +52,11 @@ def weights(state: State) -> dict:
     return state.get("ema", state["params"])
 
 
+def step_key(seed: int, step: int | jax.Array) -> jax.Array:
+    """The key of all that is random in a step (from 0)."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), STEPS), step)
+
+
 def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
     """`step(state, batch) -> (state, metrics)`, jitted. The state passed in is donated: use the one returned."""
     shapes = abstract_state(cfg, task, mesh)
@@ -60,7 +65,7 @@ def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict]
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(cfg.seed), STEPS), state["step"])
+        key = step_key(cfg.seed, state["step"])
         gradient = jax.value_and_grad(task.loss, has_aux=True)
         (_, (stats, metrics)), grads = gradient(state["params"], state["stats"], batch, key)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])

@@ -19,7 +19,9 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
+from zlib import crc32
 
 from vatt.data.builders.shared import Catalogue, check_split, find, read_csv
 from vatt.data.captions import Caption
@@ -54,19 +56,19 @@ def rows(folder: Path, split: str) -> Listing:
 class Narration(Sequence[Caption]):
     """The captions of one video, which lie in the file of all captions: read when asked for, and not kept."""
 
-    __slots__ = ("length", "offset", "path", "size")
+    __slots__ = ("checksum", "length", "offset", "path", "size")
 
-    def __init__(self, path: str, offset: int, size: int, length: int):
-        self.path, self.offset, self.size, self.length = path, offset, size, length
+    def __init__(self, path: str, offset: int, size: int, length: int, checksum: int):
+        self.path, self.offset, self.size, self.length, self.checksum = path, offset, size, length, checksum
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index):
-        return _read(self.path, self.offset, self.size)[index]
+        return self._read()[index]
 
     def __iter__(self) -> Iterator[Caption]:
-        return iter(_read(self.path, self.offset, self.size))
+        return iter(self._read())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
@@ -75,21 +77,35 @@ class Narration(Sequence[Caption]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"Narration({self.path!r}, {self.offset}, {self.size}, {self.length})"
+        """Tells what is said from what else might be, wherever the file lies: sources are told apart by it."""
+        return f"Narration({self.length} captions, {self.size} bytes, CRC {self.checksum:08x})"
+
+    def _read(self) -> tuple[Caption, ...]:
+        return _read(self.path, self.offset, self.size, self.checksum)
 
 
 @lru_cache(maxsize=256)  # for those who go through a narration by index
-def _read(path: str, offset: int, size: int) -> tuple[Caption, ...]:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        return _captions(json.loads(file.read(size)))
+def _read(path: str, offset: int, size: int, checksum: int) -> tuple[Caption, ...]:
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            piece = file.read(size)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if crc32(piece) != checksum:
+        raise DataError(f"{path}: was changed while it was in use; start again")
+    return _captions(json.loads(piece))
 
 
 def _captions(entry: dict[str, list]) -> tuple[Caption, ...]:
-    """Those that have words, in the order of the file. Raises ValueError, KeyError or TypeError if malformed."""
+    """Those that have words, in the order of the file."""
     timed = zip(entry["start"], entry["end"], entry["text"], strict=True)
-    spoken = ((start, end, text) for start, end, text in timed if isinstance(text, str) and text.strip())
+    spoken = (line for line in timed if _is_spoken(line[2]))
     return tuple(Caption(float(start), float(end), " ".join(text.split())) for start, end, text in spoken)
+
+
+def _is_spoken(text: object) -> bool:
+    return isinstance(text, str) and text != "" and not text.isspace()
 
 
 def _scan(path: Path, wanted: Collection[str]) -> dict[str, Narration]:
@@ -129,6 +145,13 @@ def _scan(path: Path, wanted: Collection[str]) -> dict[str, Narration]:
 
 def _narration(path: Path, offset: int, piece: bytes, video: str) -> Narration:
     try:
-        return Narration(str(path.absolute()), offset, len(piece), len(_captions(json.loads(piece))))
+        entry = json.loads(piece)
+        start, end, text = (entry[key] for key in ("start", "end", "text"))
+        if not len(start) == len(end) == len(text):
+            raise ValueError(f"{len(text)} texts, {len(start)} starts and {len(end)} ends")
+        if not isfinite(sum(start) + sum(end)):  # that they are numbers, and quickly: there are hundreds of millions
+            raise ValueError("times that are not finite")
+        count = sum(_is_spoken(words) for words in text)
+        return Narration(str(path.absolute()), offset, len(piece), count, crc32(piece))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}, byte {offset}: the captions of {video} are malformed: {error!r}") from error

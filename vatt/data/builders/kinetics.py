@@ -3,7 +3,8 @@
 source    Kay et al., "The Kinetics Human Action Video Dataset", 2017, https://arxiv.org/abs/1705.06950; 600:
           https://arxiv.org/abs/1808.01340; 700: https://arxiv.org/abs/1907.06987; 700-2020:
           https://arxiv.org/abs/2010.10864; https://github.com/cvdfoundation/kinetics-dataset
-licence   annotations CC BY 4.0, say copies elsewhere (the publisher's page could not be read); each video is its uploader's
+licence   annotations CC BY 4.0, say copies elsewhere (the publisher's page could not be read); each video is its
+          uploader's
 size      306,245 (400), 457,000 (600), 634,000 (700) and 648,000 (700-2020) clips of 10 s. Those in thousands are of
           October 2020 (2010.10864, table 1). Copies are smaller: links rot
 splits    train (default), val, test (released without labels in some editions)

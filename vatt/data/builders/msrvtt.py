@@ -9,6 +9,7 @@ splits    train (default: 6,513), val (497), test (2,990): the official ones
           one caption of its list; train9k holds clips of test
 layout    FOLDER/MSRVTT_data.json     (all; or train_val_videodatainfo.json or videodatainfo_2016.json, and
                                       test_videodatainfo.json), also in annotation/, annotations/ or msrvtt_data/
+          FOLDER/category.txt     music, a tab, 0 (may be absent: categories are numbers then)
           FOLDER/MSRVTT_train.9k.csv, MSRVTT_train.7k.csv     video_id
           FOLDER/MSRVTT_JSFUSION_test.csv                     key,vid_key,video_id,sentence
           FOLDER/videos/all/video0.mp4, or any other folder
@@ -17,7 +18,16 @@ to get it lists: https://github.com/ArrowLuo/CLIP4Clip (msrvtt_data.zip); it nam
 
 from pathlib import Path
 
-from vatt.data.builders.shared import Catalogue, check_split, find, read_csv, read_json, throughout
+from vatt.data.builders.shared import (
+    Catalogue,
+    check_split,
+    find,
+    find_any,
+    read_csv,
+    read_json,
+    read_lines,
+    throughout,
+)
 from vatt.data.items import VIDEO, Listing
 from vatt.errors import DataError
 
@@ -28,15 +38,11 @@ OFFICIAL = {"train": "train", "val": "validate", "test": "test"}
 LISTS = {"train9k": "MSRVTT_train.9k.csv", "train7k": "MSRVTT_train.7k.csv", "test1k": "MSRVTT_JSFUSION_test.csv"}
 PLACES = ("", "annotation/", "annotations/", "msrvtt_data/")
 ALL, PARTS = "MSRVTT_data.json", ("train_val_videodatainfo.json", "videodatainfo_2016.json", "test_videodatainfo.json")
-CATEGORIES = (
-    *("music", "people", "gaming", "sports/actions", "news/events/politics", "education", "tv shows", "movie/comedy"),
-    *("animation", "vehicles/autos", "howto", "travel", "science/technology", "animals/pets", "kids/family"),
-    *("documentary", "food/drink", "cooking", "beauty/fashion", "advertisement"),
-)
 
 
 def rows(folder: Path, split: str) -> Listing:
-    """The clips of a split. Captions hold throughout; the label is the category, which test1k lacks."""
+    """The clips of a split. Captions hold throughout. The label is the category (its number where category.txt is not
+    there); test1k has none."""
     check_split("msrvtt", split, SPLITS)
     if split == "test1k":
         table = find(folder, *(place + LISTS[split] for place in PLACES), get=GET)
@@ -66,15 +72,18 @@ def _annotations(folder: Path) -> tuple[dict[str, tuple[str, str]], dict[str, li
     there = [path for path in there if path.is_file()]
     if not there:
         find(folder, *(place + name for name in (ALL, *PARTS) for place in PLACES), get=GET)
+    categories = find_any(folder, *(f"{place}category.txt" for place in PLACES))
+    lines = read_lines(categories) if categories else ()
+    names = {number: name for _, line in lines for name, _, number in [line.rpartition("\t")]}
     videos: dict[str, tuple[str, str]] = {}
     sentences: dict[str, dict[int, str]] = {}  # by number: two of the files may hold the same ones
     for path in there[:1] if there[0].name == ALL else there:
         content = read_json(path, "videos", "sentences")
         try:
             for video in content["videos"]:
-                videos[video["video_id"]] = video["split"], CATEGORIES[int(video["category"])]
+                videos[video["video_id"]] = video["split"], names.get(str(video["category"]), str(video["category"]))
             for sentence in content["sentences"]:
-                sentences.setdefault(sentence["video_id"], {})[sentence["sen_id"]] = sentence["caption"]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+                sentences.setdefault(sentence["video_id"], {})[sentence["sen_id"]] = sentence["caption"].strip()
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: malformed: {error!r} in its videos or sentences") from error
     return videos, {video: list(texts.values()) for video, texts in sentences.items()}

@@ -26,6 +26,14 @@ def find(folder: Path, *names: str, get: str) -> Path:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
+    path = find_any(folder, *names)
+    if path is None:
+        raise DataError(f"{folder}: no {names[0]} there; looked for {', '.join(names)}. It is to be had from {get}")
+    return path
+
+
+def find_any(folder: Path, *names: str) -> Path | None:
+    """As `find`, of files that need not be there."""
     for name in names:
         found = sorted(folder.glob(name)) if "*" in name else [folder / name]
         if len(found) > 1:
@@ -33,7 +41,7 @@ def find(folder: Path, *names: str, get: str) -> Path:
             raise DataError(f"{folder}: expected one file {name}, found {listed}; keep one edition in a folder")
         if found and found[0].is_file():
             return found[0]
-    raise DataError(f"{folder}: no {names[0]} there; looked for {', '.join(names)}. It is to be had from {get}")
+    return None
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:

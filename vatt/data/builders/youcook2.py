@@ -15,7 +15,7 @@ to get it annotations and a downloader for the videos from the page above
 
 from pathlib import Path
 
-from vatt.data.builders.shared import Catalogue, check_split, find, number, read_csv, read_json
+from vatt.data.builders.shared import Catalogue, check_split, find, find_any, number, read_csv, read_json
 from vatt.data.captions import Caption
 from vatt.data.items import VIDEO, Listing
 from vatt.errors import DataError
@@ -23,7 +23,6 @@ from vatt.errors import DataError
 GET = "http://youcook2.eecs.umich.edu/download"
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLIT = "train"
-FOODS = "label_foodtype.csv"
 OFFICIAL = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -36,8 +35,8 @@ def rows(folder: Path, split: str) -> Listing:
     check_split("youcook2", split, SPLITS)
     file = f"youcookii_annotations_{'test_segments_only' if split == 'test' else 'trainval'}.json"
     path = find(folder, f"annotations/{file}", file, get=GET)
-    foods = [place for place in (folder, folder / "annotations") if (place / FOODS).is_file()]
-    table = read_csv(foods[0] / FOODS, ("id", "name"), header=False) if foods else ()
+    foods = find_any(folder, "label_foodtype.csv", "annotations/label_foodtype.csv")
+    table = read_csv(foods, ("id", "name"), header=False) if foods else ()
     names = {line["id"]: line["name"] for _, line in table}
     catalogue = Catalogue("youcook2", folder, split, VIDEO)
     for video, entry in read_json(path, "database")["database"].items():
