@@ -3,7 +3,6 @@ libraries that the rest of the tests need in other versions, so VATT_BEAM_PYTHON
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,11 +62,7 @@ def test_beam_goes_on_with_what_was_begun_here(media, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         prepare(str(media), out, config=CONFIG, work=half)
-    files = {path: path.stat().st_mtime_ns for path in out.glob(".staging/units/*/*")}
-    assert len(files) == 3
-    # By a set of its own, to see that nothing is made twice: a file that was there is joined as it is
-    marked = next(iter(sorted(files)))
-    shutil.copy(marked, tmp_path / "kept")
+    assert len(list(out.glob(".staging/units/*/*"))) == 3
     done = beam(str(media), str(out), *ARGUMENTS, "--runner", "DirectRunner")
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(whole)

@@ -21,7 +21,6 @@ from tests.oddfiles import picture, tone, write
 from vatt.config import ClipConfig
 from vatt.data import prepare as module
 from vatt.data.captions import Caption, nearest, read_srt, write_srt
-from vatt.data.crew import Crew
 from vatt.data.crops import centre
 from vatt.data.demo import make_demo
 from vatt.data.media import decode_clip
@@ -298,6 +297,24 @@ def test_a_source_that_changed_on_the_way_is_refused(media, tmp_path, monkeypatc
         prepare(source, tmp_path / "out", config=CONFIG)
 
 
+def test_what_was_away_for_a_while_is_tried_again(media, tmp_path):
+    make_demo(tmp_path / "demo", clips=2, heldout=1)
+    source, film = tmp_path / "demo/train", tmp_path / "demo/train/clip_00000.mp4"
+
+    def away(shards, staging, config, progress):
+        film.rename(tmp_path / "away")
+        units = [unit for shard in shards for unit in shard.units]
+        list(module.make_all(units, staging, config, 1))
+        (tmp_path / "away").rename(film)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(str(source), tmp_path / "out", config=CONFIG, work=away)
+    result = prepare(str(source), tmp_path / "out", config=CONFIG, workers=1)
+    assert not result.faults
+    assert any(PreparedSource(tmp_path / "out")[i].id.startswith(film.name) for i in range(result.records))
+
+
 def test_folders_of_something_else_are_refused(media, prepared, tmp_path):
     (tmp_path / "mine.txt").write_text("dear diary")
     with pytest.raises(DataError, match=r"holds other files \(mine.txt\)"):
@@ -376,7 +393,7 @@ def test_a_disk_that_fills_while_shards_are_joined(media, prepared, small_disk):
 
     try:
         module.join = fill_then_join
-        with pytest.raises(DataError, match="No space left on device.*type the same command again"):
+        with pytest.raises(DataError, match=r"No space left on device.*type the same command again"):
             prepare(str(media), out, config=CONFIG, workers=2)
     finally:
         module.join = real

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vatt.data.captions import Caption
 from vatt.data.demo import make_demo
@@ -55,6 +56,14 @@ def prepared(tmp_path_factory):
     make_demo(folder / "demo", clips=6, heldout=1)
     prepare(str(folder / "demo/train"), folder / "out", config=PrepareConfig(seconds=1.0, min_seconds=1.0), workers=1)
     return folder / "out"
+
+
+def test_a_still_lasts_as_long_as_is_asked(tmp_path):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "in/still.png")
+    prepare(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    item = PreparedSource(tmp_path / "out", seconds=3.2)[0]
+    assert (item.still, item.end, item.room(3.2)) == (True, 3.2, (0.0, 0.0))
 
 
 @pytest.fixture

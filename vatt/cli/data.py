@@ -150,6 +150,8 @@ def add_prepare(commands) -> None:
         from vatt.data.prepare import prepare as run
         from vatt.progress import bar
 
+        if options.workers < 0:
+            parser.error("--workers must be at least 0")
         if options.beam and not options.runner:
             parser.error(f"unrecognized arguments: {' '.join(options.beam)} (Beam's own need --runner)")
         fields = ("size", "fps", "sample_rate", "cut", "seconds", "candidates")
@@ -178,9 +180,10 @@ def add_prepare(commands) -> None:
 def _print_prepared(result, options) -> None:
     from vatt.data.faults import FAULTS
 
-    hours, rate = result.seconds / 3600, result.media_bytes / result.seconds / 1000 if result.seconds else 0.0
+    length = f"{result.seconds / 3600:.1f} hours" if result.seconds >= 3600 else f"{result.seconds / 60:.1f} minutes"
+    rate = result.media_bytes / result.seconds / 1000 if result.seconds else 0.0
     splits = ", ".join(f"{name} {count}" for name, count in result.splits.items())
-    print(f"{result.folder}: {result.records} records ({splits}), {hours:.2f} hours, {rate:.1f} kB a second of media")
+    print(f"{result.folder}: {result.records} records ({splits}), {length}, {rate:.1f} kB a second of media")
     for reason, count in result.faults.items():
         kind = FAULTS.get(reason)
         print(f"  {count} x {reason}" + (f": {kind.says}; {kind.remedy}" if kind else ""))

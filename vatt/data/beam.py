@@ -15,7 +15,7 @@ from vatt.data.crew import Crew, Death
 from vatt.data.items import Progress, Row, Slice
 from vatt.data.plan import PrepareConfig, Shard, Unit, row_to_json, shard_paths, staged_path
 from vatt.data.prepare import PATIENCE, Work, join, make_one
-from vatt.data.staging import bury_unit, read_staged, write_whole
+from vatt.data.staging import bury_unit, is_made, write_whole
 from vatt.errors import DataError
 
 try:
@@ -118,7 +118,7 @@ class _Make(beam.DoFn):
     def process(self, element: tuple[int, Unit]):
         number, unit = element
         path = staged_path(self._staging, unit)
-        if not shard_paths(self._staging, number)[1].exists() and read_staged(path) is None:
+        if not shard_paths(self._staging, number)[1].exists() and not is_made(path):
             for last in (False, True):
                 ((_, result),) = self._crew.run([unit])
                 if not isinstance(result, Death):

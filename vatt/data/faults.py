@@ -16,7 +16,7 @@ FAULTS: dict[str, Kind] = {
     # A file that gives nothing
     "missing": Kind("the file is not there", "download it again, or leave its row out", True),
     "unreadable": Kind("not media, or damaged so that nothing can be decoded", "remove it or download it again", True),
-    "truncated": Kind("ends before its header says", "download it again; what is there can be prepared", True),
+    "truncated": Kind("ends before its header says", "download it again, or re-encode what is there", True),
     "no_streams": Kind("neither video nor sound in it", "remove it", True),
     "too_short": Kind("shorter than one clip", "remove it, or shorten the clip (clip.frames, clip.samples)", True),
     "too_large": Kind("picture or length beyond what is sane", "remove it, or re-encode it", True),

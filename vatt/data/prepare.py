@@ -26,7 +26,7 @@ from vatt.data.items import Fault, Listing, Progress
 from vatt.data.listing import absolute, list_rows
 from vatt.data.plan import PrepareConfig, Shard, Unit, digest, plan_shards, shard_paths, staged_path
 from vatt.data.records import ERRORS, FORMAT, PREPARED, STAGING, is_prepared
-from vatt.data.staging import bury_unit, make_shard, make_unit, read_staged, write_whole
+from vatt.data.staging import bury_unit, is_made, make_shard, make_unit, write_whole
 from vatt.errors import DataError
 
 PLAN, LOCK = "plan.json", "lock"
@@ -86,13 +86,15 @@ def prepare(
         _check_same(out, asked, json.loads((out / PREPARED).read_text()))
         shutil.rmtree(out / STAGING, ignore_errors=True)  # if it was killed just before it did so itself
         return _summary(out)
+    listing = list_rows(source)
+    shards = plan_shards(listing)
     with _disk(out), _locked(out):
-        listing = list_rows(source)
-        shards = plan_shards(listing)
         _keep_plan(out, {**asked, "rows": digest(shards)})
         work(shards, out / STAGING, config, progress or (lambda done, total: None))
         if not any(_about(out / STAGING, shard)["records"] for shard in shards):
-            raise DataError(f"{source}: not one record could be made of it:\n{_first_faults(out, listing, shards)}")
+            why = _first_faults(out, listing, shards)
+            shutil.rmtree(out / STAGING)
+            raise DataError(f"{source}: not one record could be made of it:\n{why}")
         describe(out, listing, shards, {**asked, "vatt": vatt.__version__})
         shutil.rmtree(out / STAGING)
     return _summary(out)
@@ -108,7 +110,7 @@ def work_here(shards: Sequence[Shard], staging: Path, config: PrepareConfig, pro
         if shard_paths(staging, shard.number)[1].exists():
             done += len(shard.units)
             continue
-        units = [unit for unit in shard.units if read_staged(staged_path(staging, unit)) is None]
+        units = [unit for unit in shard.units if not is_made(staged_path(staging, unit))]
         todo += units
         home.update({unit.number: shard for unit in shard.units})
         left[shard.number] = len(units)

@@ -207,6 +207,7 @@ class PreparedSource:
         self.faults: list[Fault] = []
         self._check_shards()
         self._records: Any = None
+        self._seconds = seconds
         self._kept = np.arange(self._about["records"])
         lengths = self._lengths()
         short = lengths < seconds - SHORT
@@ -231,7 +232,7 @@ class PreparedSource:
         return Item(
             id=record.id,
             media=Encoded(record.media, f"{self.name}: {record.id}"),
-            end=record.duration,
+            end=self._seconds if record.still else record.duration,  # a still is shown for as long as is asked
             has_video=record.has_video,
             has_audio=record.has_audio,
             still=record.still,

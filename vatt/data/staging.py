@@ -204,6 +204,12 @@ def read_staged(path: Path) -> Staged | None:
     return Staged(summary["records"], summary["words"], [Fault(**fault) for fault in summary["faults"]])
 
 
+def is_made(path: Path) -> bool:
+    """Whether a unit needs no more work. What was missing may be there now, if a disk was away for a while."""
+    staged = read_staged(path)
+    return staged is not None and not any(fault.reason == "missing" for fault in staged.faults)
+
+
 def _close(file, staged: Staged) -> None:
     faults = [vars(fault) for fault in staged.faults]
     summary = json.dumps({"records": staged.records, "words": staged.words, "faults": faults}).encode()
