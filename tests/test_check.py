@@ -216,7 +216,7 @@ def test_copies_name_the_file_they_are_copies_of(faulty):
 
 
 def test_details_say_what_was_measured(faulty):
-    details = {line.id: {reason: detail for reason, detail in reversed(line.faults)} for line in faulty[1].lines}
+    details = {line.id: dict(reversed(line.faults)) for line in faulty[1].lines}
     assert "of its picture cannot be decoded" in details["spoilt.mp4"]["damaged"]
     assert details["uneven.mp4"]["lengths_differ"] == "picture 3.00 s, sound 1.60 s"
     assert details["late.mkv"]["late_start"] == "both run from 0.60 s on"
