@@ -93,8 +93,41 @@ def test_sound_denies_what_pictures_affirm(tmp_path):
         "sound": write(tmp_path / "d.wav", None, sound(0), audio="pcm_s16le"),
         "squeezed": write(tmp_path / "e.mp3", None, sound(0), audio="libmp3lame"),
     }
-    found = {name: examine(Task(media=str(path))).signature for name, path in files.items()}
-    pairs = {
-        pair for pair in itertools.combinations(files, 2) if list(alike({k: found[n] for k, n in enumerate(pair)}))
-    }
+    found = [examine(Task(media=str(path))).signature for path in files.values()]
+    pairs = set()
+    for (a, one), (b, other) in itertools.combinations(zip(files, found, strict=True), 2):
+        assert one is not None
+        assert other is not None
+        if list(alike({0: one, 1: other})):
+            pairs.add((a, b))
     assert pairs == {("a", "stripped"), ("dubbed", "stripped"), ("sound", "squeezed")}
+
+
+def test_what_tells_nothing_accuses_nobody():
+    ramp = np.linspace(30, 42, SIDE).astype(np.uint8)
+    dim = np.broadcast_to(ramp[:, None], (PICTURES, SIDE, SIDE))[..., None].repeat(3, -1)
+    hum = np.full((TIMES, 8), 120, np.uint8)
+    clear = (dim.astype(int) * 5 - 100).clip(0, 255).astype(np.uint8)
+
+    def are_alike(video, audio) -> bool:
+        return bool(list(alike({n: Signature(seconds=4.0, video=video, audio=audio) for n in range(2)})))
+
+    assert not are_alike(dim, None)
+    assert not are_alike(dim, hum)
+    assert not are_alike(None, hum)
+    assert are_alike(clear, None)
+    assert are_alike(clear, hum)
+
+
+def test_another_tone_is_another_sound():
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 255, (PICTURES, SIDE, SIDE, 3)).astype(np.uint8)
+    low = np.outer(rng.integers(0, 60, TIMES), np.ones(8)) + np.linspace(120, 20, 8)
+    high = low[:, ::-1]
+
+    def are_alike(*audios: np.ndarray) -> bool:
+        signed = [Signature(seconds=4.0, video=video, audio=audio.astype(np.uint8)) for audio in audios]
+        return bool(list(alike(dict(enumerate(signed)))))
+
+    assert are_alike(low, low)
+    assert not are_alike(low, high)

@@ -215,6 +215,16 @@ def test_copies_name_the_file_they_are_copies_of(faulty):
         assert any("smaller.mp4" in d or "a_whole.mp4" in d or "copy.mp4" in d for d in details[name].values()), name
 
 
+def test_details_say_what_was_measured(faulty):
+    details = {line.id: dict(reversed(line.faults)) for line in faulty[1].lines}
+    assert "of its picture cannot be decoded" in details["spoilt.mp4"]["damaged"]
+    assert details["uneven.mp4"]["lengths_differ"] == "picture 3.00 s, sound 1.60 s"
+    assert details["late.mkv"]["late_start"] == "both run from 0.60 s on"
+    assert details["brief.mp4"]["too_short"] == "0.50 s of 1.50 s"
+    assert details["outside.mp4"]["caption_times"] == "1: 30-31 s in a file of 2.00 s"
+    assert details["unwritten.mp4"]["empty_captions"] == "unwritten.srt holds none"
+
+
 def test_lines_are_json_with_facts(faulty):
     expected, report = faulty
     lines = [json.loads(line) for line in (report.folder / "report.jsonl").read_text().splitlines()]
@@ -480,3 +490,17 @@ def test_examination_of_one_file_runs_anywhere(tmp_path):
     assert exam.signature is not None
     assert exam.signature.video is not None
     assert exam.thumbnail.startswith(b"\xff\xd8")
+
+
+def test_a_prepared_set_is_checked_record_by_record(tmp_path):
+    from vatt.data.plan import PrepareConfig
+    from vatt.data.prepare import prepare
+
+    folder = tmp_path / "clips"
+    for number in range(3):
+        write(folder / f"{number}.mp4", picture(number, 3), sound(number, 3) * (number != 1))
+        srt(folder / f"{number}.srt", (0, 1, "one"), (1, 2, "two"), (2, 3, "three" if number else "33"))
+    prepare(str(folder), tmp_path / "set", config=PrepareConfig(), workers=1)
+    report = check(str(tmp_path / "set"), tmp_path / "out", seconds=1.5, workers=1)
+    assert len(report.lines) == 3
+    assert sorted(sorted(reasons) for reasons in found(report).values()) == [[], ["not_text"], ["silent"]]

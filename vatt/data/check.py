@@ -21,7 +21,7 @@ from vatt.data.report import Thumbnails, write_html
 from vatt.data.sources import open_records
 from vatt.errors import DataError, MediaError
 
-PATIENCE = 60.0  # seconds
+PATIENCE = 120.0  # seconds without a sign of life after which reading a file is given up
 TOLERANCE = 1e-3  # seconds; facts are rounded to milliseconds
 CAPTIONS = (".srt", ".vtt", ".txt")  # files beside media that hold captions and nothing else
 

@@ -85,7 +85,7 @@ def _examine(task: Task, alive: Callable[[], None]) -> Exam:
         if not isinstance(media, Decoded):
             exam.facts["bytes"] = _size(media)
             if task.digest:
-                exam.facts["sha256"] = _digest(media)
+                exam.facts["sha256"] = _digest(media, alive)
         info = probe(media)
     except FileNotFoundError:
         exam.faults.append(("missing", ""))
@@ -136,11 +136,17 @@ def _size(media: str | Slice | Encoded) -> int:
     return media.size if isinstance(media, Slice) else os.path.getsize(media)
 
 
-def _digest(media: str | Slice | Encoded) -> str:
-    if isinstance(media, str):
-        with open(media, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(media.data if isinstance(media, Encoded) else media.read()).hexdigest()
+def _digest(media: str | Slice | Encoded, alive: Callable[[], None]) -> str:
+    if isinstance(media, Encoded):
+        return hashlib.sha256(media.data).hexdigest()
+    digest, left = hashlib.sha256(), _size(media)
+    with open(media.path if isinstance(media, Slice) else media, "rb") as file:
+        file.seek(media.offset if isinstance(media, Slice) else 0)
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+            alive()
+    return digest.hexdigest()
 
 
 def _tell(exam: Exam, info: MediaInfo, name: str) -> None:

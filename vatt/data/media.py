@@ -89,8 +89,6 @@ def probe(media: Medium) -> MediaInfo:
         facts = _facts(file)  # before the end is read, as it reads the beginning
         ends, times = _ends(file, stated)
         variable = _variable_rate(file, times)
-    with opened(media) as file:  # anew, at the beginning: the container has been read to its end
-        facts = _facts(file)
     if len(ends) < len(begins):
         with opened(media) as file:  # a seek may miss what a long stream's short companion holds
             ends, times = _ends(file, 0.0)
