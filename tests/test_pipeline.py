@@ -10,7 +10,6 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from vatt.data.sources import open_source
 
 from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import Caption
@@ -19,6 +18,7 @@ from vatt.data.demo import make_demo
 from vatt.data.items import Decoded
 from vatt.data.media import decode_clip
 from vatt.data.pipeline import TrainStream, evaluation_batches
+from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
 from vatt.errors import ConfigError, DataError, MediaError
 

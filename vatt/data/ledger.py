@@ -64,7 +64,7 @@ class Ledger:
             self._list(step, event)
 
     def write(self, step: int) -> dict[str, float]:
-        """Writes the counts after `step`, once. Returns them, all sources together, as metrics: {"data/no_audio": 12}."""
+        """Writes the counts after `step`, once. Returns them, of all sources, as metrics: {"data/no_audio": 12}."""
         counts = {name: {} for name in self.names}
         for (number, reason), count in sorted(self.counts.items()):
             counts[self.names[number]][reason] = count
