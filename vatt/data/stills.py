@@ -39,7 +39,8 @@ def size_of(media: str | Slice | Encoded) -> tuple[int, int, int]:
     """Width, height as displayed, and the degrees counter-clockwise that turn it upright. Decodes nothing."""
     with _opened(media) as image:
         rotation = TURNS.get(image.getexif().get(ORIENTATION, 1), 0)
-        return (*(reversed(image.size) if rotation % 180 else image.size), rotation)
+        width, height = image.size
+        return (height, width, rotation) if rotation % 180 else (width, height, rotation)
 
 
 def draw_still(media: str | Slice | Encoded, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
