@@ -3,13 +3,14 @@
 import io
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from vatt.config import ClipConfig
-from vatt.data import media
+from vatt.data import gather, media
 from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
 from vatt.data.items import Item
@@ -437,3 +438,160 @@ def test_sound_that_starts_late_is_an_error_before_it_starts(folder):
     info = probe(path)
     assert info.start == pytest.approx(1.0, abs=0.01)
     assert decode_clip(path, info.start, CLIP)["audio_mask"]
+
+
+# Damage, within the clip and without
+
+
+def spoil(path, target, kind: str, begin: float, end: float):
+    """Overwrites the later half of the packets of one stream between two instants."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best(kind)
+        places = [
+            (packet.pos, packet.size)
+            for packet in container.demux(stream)
+            if packet.size and begin <= float(packet.pts * packet.time_base) < end
+        ]
+    data = bytearray(path.read_bytes())
+    for position, size in places:
+        half = range(position + size // 2, position + size)
+        data[half.start : half.stop] = np.random.default_rng(0).bytes(len(half))
+    target.write_bytes(data)
+    return target
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    """4 s with a key frame every 0.4 s, B frames, and sound whose packets bear checksums."""
+    return write(
+        folder / "plain.mkv",
+        pictures=[picture(i) for i in range(100)],
+        sound=tone(4, 48_000),
+        audio="flac",
+        options={"g": "10", "bf": "2", "crf": "12", "x264-params": "scenecut=0"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "right"),
+    [
+        (0.0, 1.2, True),  # all up to the last key frame before the clip
+        (2.4, 4.0, True),  # from the first key frame after it on
+        (1.2, 1.24, False),  # the key frame that the clip needs
+        (1.8, 1.84, False),
+        (2.2, 2.28, False),
+    ],
+)
+def test_damaged_pictures_cost_only_clips_that_depend_on_them(folder, plain, begin, end, right):
+    path = spoil(plain, folder / f"spoilt_{begin}.mkv", "video", begin, end)
+    if right:
+        shown = [number(image) for image in decode_clip(path, 1.3, CLIP)["video"]]
+        assert shown == [int((1.3 + i / 10) * 25 + 0.026) for i in range(10)]
+    else:
+        with pytest.raises(MediaError, match=r"spoilt_.*\.mkv: ") as caught:
+            decode_clip(path, 1.3, CLIP)
+        assert caught.value.kind == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "right"), [(0.0, 0.8, True), (2.5, 4.0, True), (1.3, 1.35, False), (2.2, 2.3, False)]
+)
+def test_damaged_sound_costs_only_clips_that_need_it(folder, plain, begin, end, right):
+    path = spoil(plain, folder / f"noisy_{begin}.mkv", "audio", begin, end)
+    if right:
+        expected = 0.5 * np.sin(2 * np.pi * 440 * (1.3 + np.arange(16_000) / 16_000))
+        assert abs(decode_clip(path, 1.3, CLIP)["audio"] - expected).max() < 0.01
+    else:
+        with pytest.raises(MediaError, match="audio") as caught:
+            decode_clip(path, 1.3, CLIP)
+        assert caught.value.kind == "damaged"
+
+
+# Bounds
+
+
+def test_a_clip_costs_no_more_than_its_bounds(folder, monkeypatch):
+    endless = write(
+        folder / "endless.mp4",
+        pictures=[picture(i % 200) for i in range(250)],
+        options={"g": "1000", "bf": "0", "x264-params": "scenecut=0"},
+    )
+    decode_clip(endless, 8.5, CLIP)
+    monkeypatch.setattr(gather, "WORK", 64 * 64 * 60)
+    with pytest.raises(MediaError, match="too much to decode") as caught:
+        decode_clip(endless, 8.5, CLIP)
+    assert caught.value.kind == "too_large"
+    decode_clip(endless, 0.5, CLIP)
+    monkeypatch.setattr(media, "PACKETS", 100)
+    with pytest.raises(MediaError, match="packets"):
+        decode_clip(endless, 7.5, CLIP)
+
+
+def test_only_the_part_that_is_needed_is_read(folder):
+    noise = np.random.default_rng(0).integers(0, 255, (250, 64, 64, 3), np.uint8)
+    path = write(folder / "big.mkv", pictures=list(noise), video="ffv1", sound=tone(10, 48_000), audio="flac")
+    info = probe(str(path))
+    item = Item(id="", media=str(path), end=info.end)
+
+    def read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    before = read()
+    media.decode_clip(item, 6.0, CLIP, crop=centre, canvas=64)
+    assert read() - before < 0.35 * path.stat().st_size
+
+
+def test_many_clips_leave_no_memory_behind(counted):
+    item = Item(id="", media=str(counted), end=8.0)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(20):
+        media.decode_clip(item, 1.0, CLIP, crop=centre, canvas=64)
+    before = resident()
+    for _ in range(100):
+        media.decode_clip(item, 1.0, CLIP, crop=centre, canvas=64)
+    assert resident() - before < 2**23
+
+
+def test_what_is_no_file_is_an_error_at_once(folder):
+    os.mkfifo(folder / "pipe.mp4")
+    path = str(folder / "pipe.mp4")
+    item = Item(id="", media=path, end=2.0)
+    for act in (lambda: probe(path), lambda: media.decode_clip(item, 0.0, CLIP, crop=centre, canvas=64)):
+        with pytest.raises(MediaError, match=r"pipe\.mp4: is not a file"):
+            act()
+
+
+@pytest.mark.parametrize(
+    "name", ["http:x.mp4", "a,b;c?d=e#f.mp4", "%03d.mp4", "ïn ünï – 日本.mp4", "-i.mp4", "concat:a|b.mp4"]
+)
+def test_any_name_will_do(folder, plain, name):
+    path = folder / name
+    path.write_bytes(plain.read_bytes())
+    assert probe(str(path)).end == pytest.approx(4.0, abs=0.05)
+    assert number(decode_clip(path, 1.0, CLIP)["video"][0]) == 25
+
+
+@pytest.mark.parametrize("start", [-0.1, np.nan, np.inf, 1e12])
+def test_a_clip_that_begins_nowhere_is_an_error(plain, start):
+    with pytest.raises(MediaError, match="cannot begin"):
+        decode_clip(plain, start, CLIP)
+
+
+def test_what_the_item_lacks_is_not_decoded(plain):
+    for has_video, has_audio in [(True, False), (False, True)]:
+        item = Item(id="", media=str(plain), end=4.0, has_video=has_video, has_audio=has_audio)
+        example = media.decode_clip(item, 1.0, CLIP, crop=centre, canvas=64)
+        assert (bool(example["video_mask"]), bool(example["audio_mask"])) == (has_video, has_audio)
+        assert (bool(example["video"].any()), bool(example["audio"].any())) == (has_video, has_audio)
+
+
+def test_what_the_item_promises_and_the_file_lacks_is_an_error(folder):
+    mute = write(folder / "mute.mp4", pictures=[picture(i) for i in range(50)])
+    deaf = write(folder / "deaf.m4a", sound=tone(2, 48_000))
+    for path, kind in [(mute, "no_audio"), (deaf, "no_video")]:
+        with pytest.raises(MediaError) as caught:
+            media.decode_clip(Item(id="", media=str(path), end=2.0), 0.0, CLIP, crop=centre, canvas=64)
+        assert caught.value.kind == kind

@@ -56,6 +56,8 @@ class Opened:
                 check_size(name, width, height)
             self.video.codec_context.options = {"max_pixels": str(PIXELS)}
         if self.audio is not None:
+            if self.audio.codec_context.name == "flac":  # its packets bear checksums, which are else ignored
+                self.audio.codec_context.options = {"err_detect": "crccheck+explode"}
             check_sound(name, self.audio.codec_context.sample_rate, self.audio.codec_context.channels)
 
     @property
