@@ -20,8 +20,8 @@ from vatt.errors import MediaError
 
 # Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 1.7 a CPU-second). Two B
 # frames: 44 clips a CPU-second, 62 kB a second of media; none decode alike and cost 14 %. Without `fastdecode` it is 26
-# clips; presets decode alike, and veryfast is as small as medium in three quarters of the time; a GOP of 5 gains nothing
-# and costs 24 %, one of 20 saves 14 % and costs 8 % of the speed.
+# clips; presets decode alike, and veryfast is as small as medium in three quarters of the time; a GOP of 5 gains
+# nothing and costs 24 %, one of 20 saves 14 % and costs 8 % of the speed.
 H264 = {"preset": "veryfast", "tune": "fastdecode", "crf": "23", "g": "10", "bf": "2", "threads": "1"}
 # Sound at 96 kb/s of AAC; of the others FLAC is 8 % faster and 18 % larger (twice as large where it is loud), MP3 5 %
 # slower, Opus 20 %, ALAC 22 % and twice as large. The edit list tells of AAC's priming, and without noise substitution
