@@ -80,11 +80,16 @@ def test_a_ctrl_c_while_a_process_starts_waits_until_it_has():
     thread = threading.Thread(target=idle.wait)
     thread.start()
     done = []
-    try:
-        with pytest.raises(KeyboardInterrupt), _signals_wait():
+
+    def interrupted():
+        with _signals_wait():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
             done.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert done
     finally:
         idle.set()
