@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from vatt.data.crew import Crew, Death
+from vatt.data.crew import Crew, Death, _signals_wait
 
 
 def work(task, alive):
@@ -71,6 +72,28 @@ def test_leaving_the_block_ends_what_is_at_work():
         before = time.monotonic()
     assert time.monotonic() - before < 5
     assert not any(_runs(pid) for pid in pids)
+
+
+def test_a_ctrl_c_while_a_process_starts_waits_until_it_has():
+    """Another thread is there to take the signal in, as that of a progress bar is."""
+    idle = threading.Event()
+    thread = threading.Thread(target=idle.wait)
+    thread.start()
+    done = []
+
+    def interrupted():
+        with _signals_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            done.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert done
+    finally:
+        idle.set()
+        thread.join()
 
 
 def test_processes_end_with_their_parent_however_it_ends(tmp_path):

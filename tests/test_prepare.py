@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.oddfiles import picture, tone, write
+from tests.oddfiles import ODD, picture, tone, write
 from vatt.config import ClipConfig
 from vatt.data import prepare as module
 from vatt.data.captions import Caption, nearest, read_srt, write_srt
@@ -439,3 +439,26 @@ def test_sound_and_picture_stay_together(tmp_path):
     click = np.flatnonzero(np.abs(example["audio"].astype(int)) > 12_000)[0] / 48_000
     assert 0.5 <= flash < 0.54
     assert abs(click - 0.5) < 0.002
+
+
+def test_odd_files_show_and_sound_prepared_as_they_do_themselves(tmp_path):
+    """Whatever gives a clip gives the same one from its record; what gives none is an error, and stops nothing."""
+    names = ("vfr.mp4", "audio_late.mkv", "surround.mp4", "rotated_90.mp4", "late_clock.ts", "mpeg1.mpg")
+    for name in (*names, "vast.png", "text.mp4", "absurd_rate.wav"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        ODD[name](tmp_path / "in" / name)
+    config = PrepareConfig(size=64, sample_rate=16_000, seconds=60)
+    prepare(str(tmp_path / "in"), tmp_path / "out", config=config, workers=2)
+    assert {line["id"] for line in errors(tmp_path / "out")} == {"vast.png", "text.mp4", "absurd_rate.wav"}
+    originals = open_source(str(tmp_path / "in"), seconds=1.0)
+    source = PreparedSource(tmp_path / "out", seconds=1.0)
+    records = {source[i].id: (source.record(i), source[i]) for i in range(len(source))}
+    assert records.keys() == {originals[i].id for i in range(len(originals))} == set(names)
+    clip = ClipConfig(frames=5, fps=10.0, size=64, sample_rate=16_000, samples=8000)
+    for original in (originals[i] for i in range(len(originals))):
+        record, item = records[original.id]
+        assert (record.start, record.end) == (original.start, original.end)
+        before = decode_clip(original, original.start + 0.4, clip, crop=centre, canvas=64)
+        after = decode_clip(item, 0.4, clip, crop=centre, canvas=64)
+        assert np.abs(before["video"][:, :64].astype(int) - after["video"][:, :64]).mean() < 8, original.id
+        assert np.corrcoef(before["audio"], after["audio"])[0, 1] > 0.98, original.id

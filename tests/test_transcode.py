@@ -264,6 +264,20 @@ def test_damage_costs_the_parts_it_lies_in(folder, film):
     assert numbers(third, frames=15) == [int(100 + i * 2.5 + 0.026) for i in range(15)]
 
 
+def test_one_frame_for_hours_costs_no_memory(folder):
+    """Two frames an hour apart, and no sound or sound that comes after both."""
+    import resource
+
+    still = [picture(1, (256, 256)), picture(2, (256, 256))]
+    alone = write(folder / "hour.mkv", pictures=still, times=[0.0, 3600.0], fps=1)
+    parts = [Part(start=start, end=start + 10) for start in range(0, 3600, 10)]
+    form = Form(size=256, fps=1.0, sample_rate=16_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    results = dict(transcode(str(alone), parts, form=form, has_video=True, has_audio=False))
+    assert all(isinstance(results[part], bytes) for part in parts)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # KiB; each encoder has some 5 MiB
+
+
 def test_what_is_not_there_is_said(film):
     whole, beyond = parts_of(film, [(4.0, 5.5), (5.0, 7.0)])
     assert isinstance(whole, bytes)

@@ -31,7 +31,7 @@ WAYS: dict[str, dict] = {
     "without fastdecode": {"H264": {"tune": None}},
     "preset superfast": {"H264": {"preset": "superfast"}},
     "preset medium": {"H264": {"preset": "medium"}},
-    "two B frames": {"H264": {"bf": "2"}},
+    "no B frames": {"H264": {"bf": "0"}},
     "GOP of 5": {"H264": {"g": "5"}},
     "GOP of 20": {"H264": {"g": "20"}},
     "AAC 64 kb/s": {"BIT_RATE": 64_000},

@@ -98,12 +98,8 @@ class _Hand:
         context = multiprocessing.get_context("spawn")  # a fork copies locks that threads of the parent hold
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
-        # Blocked while it starts, which a child inherits: a Ctrl-C also reaches one that does not ignore it yet.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
+        with _signals_wait():
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.heard = time.monotonic()
 
@@ -140,6 +136,27 @@ class _Hand:
             self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Within the block a process can be started whole: a Ctrl-C comes after it.
+
+    A child inherits that signals are blocked, until it ignores them. Here another thread would take them in, and
+    Python's handler interrupt this one all the same, if it is the main thread: so the handlers wait too.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    came: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    handlers = [signal.signal(name, lambda number, _: came.append(number)) for name in SIGNALS] if main else []
+    try:
+        yield
+    finally:
+        for name, handler in zip(SIGNALS, handlers, strict=False):
+            signal.signal(name, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _work(pipe: Any, function: Callable) -> None:

@@ -18,14 +18,14 @@ from vatt.data.items import Encoded, Slice
 from vatt.data.stills import read_still
 from vatt.errors import MediaError
 
-# Measured on 10 s of Big Buck Bunny at 456x256 with a reader of random clips of 3.2 s, in clips per CPU-second and
-# kB a second of media. x264: `fastdecode` doubles the speed (49 to 25 without); presets from superfast to medium
-# decode alike within the noise, and veryfast makes files as small as medium in three quarters of the time; B frames
-# save 12 % and cost 3 % of the speed, and their delay; a GOP of 5 gains nothing, and costs 24 %.
-H264 = {"preset": "veryfast", "tune": "fastdecode", "crf": "23", "g": "10", "bf": "0", "threads": "1"}
-# Sound: AAC at 96 kb/s 49 clips and 71 kB, FLAC 52 and 84 (twice as much for loud music), PCM 51-57 and 155, MP3 47
-# and 71, ALAC 38 and 136, Opus 39 and 68. AAC it is: within 6 % of the fastest that is not twice the size. Its
-# priming is told in the edit list. Without noise substitution it decodes alike from any packet.
+# Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 1.7 a CPU-second). Two B
+# frames: 44 clips a CPU-second, 62 kB a second of media; none decode alike and cost 14 %. Without `fastdecode` it is 26
+# clips; presets decode alike, and veryfast is as small as medium in three quarters of the time; a GOP of 5 gains
+# nothing and costs 24 %, one of 20 saves 14 % and costs 8 % of the speed.
+H264 = {"preset": "veryfast", "tune": "fastdecode", "crf": "23", "g": "10", "bf": "2", "threads": "1"}
+# Sound at 96 kb/s of AAC; of the others FLAC is 8 % faster and 18 % larger (twice as large where it is loud), MP3 5 %
+# slower, Opus 20 %, ALAC 22 % and twice as large. The edit list tells of AAC's priming, and without noise substitution
+# it decodes alike from any packet.
 SOUND = "aac"
 AAC = {"aac_pns": "0"}
 BIT_RATE = 96_000
@@ -70,6 +70,8 @@ class Cut:
         self.error: MediaError | None = None
         self.file = io.BytesIO()
         self.container: Any = None
+        self.video: Any = None
+        self.audio: Any = None
 
     @property
     def instant(self) -> float:
@@ -91,6 +93,7 @@ class Cut:
     def fail(self, reason: str, kind: str = "damaged") -> None:
         self.error = self.error or MediaError(self.name, f"from {self.part.start:.2f} s: {reason}", kind)
         self.pieces = []
+        self.container = self.video = self.audio = None
 
     def show(self, picture: "Picture") -> None:
         """Adds a frame."""
@@ -100,6 +103,8 @@ class Cut:
         frame.pts, frame.time_base = self.kept, 1 / self.form.rate
         self.container.mux(self.video.encode(frame))
         self.kept += 1
+        if self.kept == self.frames and not self.has_audio:
+            self._close()
 
     def _open(self, shape: tuple[int, int] | None, colour: int) -> Any:
         # bitexact: no version of FFmpeg, no date.
@@ -120,8 +125,13 @@ class Cut:
     def result(self) -> bytes | MediaError:
         if self.error is not None:
             return self.error
-        if self.container is None:
+        if not self.frames:
             self.container = self._open(None, BT601)
+        if self.container is not None:
+            self._close()
+        return self.file.getvalue()
+
+    def _close(self) -> None:
         if self.frames:
             self.container.mux(self.video.encode(None))
         if self.sound is not None:
@@ -130,7 +140,7 @@ class Cut:
             self.container.mux(self.audio.encode(frame))
             self.container.mux(self.audio.encode(None))
         self.container.close()
-        return self.file.getvalue()
+        self.container = self.video = self.audio = None  # the encoder is much larger than what it made
 
 
 def even(length: float) -> int:

@@ -25,6 +25,7 @@ from vatt.errors import MediaError
 
 APART = 20.0  # seconds between parts from which seeking is cheaper than decoding on
 AT_ONCE = 16  # most parts cut in one pass at any instant: each has an encoder of some 10 MB
+HELD = 64  # most parts that wait, each with its encoder, for sound that comes far behind its picture
 DRIFT = 0.02  # seconds that the sound's clock may stray from the count of its samples before it is set right
 
 
@@ -191,7 +192,12 @@ class _Pictures:
 
     def _show_until(self, end: float) -> None:
         assert self.shown is not None
+        held = sum(cut.container is not None for cut in self.cuts)
         for cut in self.cuts:
+            if not cut.pictured and cut.container is None and cut.instant < end:
+                held += cut.has_audio  # others are closed when they have their last frame
+                if held > HELD:
+                    cut.fail(f"the sound comes more than {HELD} records after the picture; re-encode it", "too_large")
             while not cut.pictured and (instant := cut.instant) < end:
                 if any(self.since - EPSILON <= time <= instant + EPSILON for time in self.suspects):
                     cut.fail(f"the video is damaged at {instant:.2f} s", "damaged")
