@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.test_check import picture, sound, write
-from vatt.data.alike import BLOCK, PICTURES, SIDE, TIMES, Loudness, Pictures, Signature, _root, _same, alike
-from vatt.data.examine import Task, examine
+from vatt.data.check.alike import BLOCK, PICTURES, SIDE, TIMES, Loudness, Pictures, Signature, _root, _same, alike
+from vatt.data.check.examine import Task, examine
 
 
 def seen(pictures: np.ndarray, fps: float) -> np.ndarray:

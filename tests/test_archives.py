@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vatt.data.archives import expand, list_tars
 from vatt.data.captions import Caption, throughout
 from vatt.data.items import Slice
-from vatt.data.listing import list_rows
+from vatt.data.listing.archives import expand, list_tars
+from vatt.data.listing.rows import list_rows
 from vatt.errors import DataError
 
 

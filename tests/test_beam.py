@@ -11,7 +11,7 @@ import pytest
 
 from tests.test_prepare import ARGUMENTS, CONFIG, contents
 from vatt.data.demo import make_demo
-from vatt.data.prepare import prepare
+from vatt.data.prepare.run import prepare
 from vatt.data.records import PreparedSource
 
 PYTHON = os.environ.get("VATT_BEAM_PYTHON", sys.executable)
@@ -54,7 +54,7 @@ def test_beam_goes_on_with_what_was_begun_here(media, tmp_path):
     prepare(str(media), whole, config=CONFIG, workers=1)
 
     def half(shards, staging, config, progress):
-        from vatt.data.prepare import make_all
+        from vatt.data.prepare.run import make_all
 
         units = [unit for shard in shards for unit in shard.units]
         list(make_all(units[:3], staging, config, 1))

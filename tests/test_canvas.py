@@ -11,12 +11,12 @@ from PIL import Image
 
 from tests.oddfiles import number, picture, tone
 from vatt.config import ClipConfig
-from vatt.data.canvas import BT601, BT601_FULL, BT709, BT709_FULL, to_rgb, write_clip
 from vatt.data.crops import Box, centre
-from vatt.data.gather import colour_of, planes_of
 from vatt.data.items import Decoded, Item
-from vatt.data.media import decode_clip, is_silent, probe
-from vatt.data.placement import Placement, span
+from vatt.data.media.canvas import BT601, BT601_FULL, BT709, BT709_FULL, to_rgb, write_clip
+from vatt.data.media.clip import decode_clip, is_silent, probe
+from vatt.data.media.gather import colour_of, planes_of
+from vatt.data.media.placement import Placement, span
 from vatt.errors import MediaError
 
 

@@ -22,9 +22,9 @@ from rich.console import Console
 
 from vatt.data.captions import Caption
 from vatt.data.captions.faults import caption_faults, is_text
-from vatt.data.check import check
-from vatt.data.examine import Task, examine
-from vatt.data.summary import print_report
+from vatt.data.check.examine import Task, examine
+from vatt.data.check.run import check
+from vatt.data.check.summary import print_report
 from vatt.errors import DataError
 
 RATE = 16_000
@@ -493,8 +493,8 @@ def test_examination_of_one_file_runs_anywhere(tmp_path):
 
 
 def test_a_prepared_set_is_checked_record_by_record(tmp_path):
-    from vatt.data.plan import PrepareConfig
-    from vatt.data.prepare import prepare
+    from vatt.data.prepare.plan import PrepareConfig
+    from vatt.data.prepare.run import prepare
 
     folder = tmp_path / "clips"
     for number in range(3):

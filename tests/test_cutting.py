@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vatt.data.captions import Caption, nearest
-from vatt.data.cutting import narrations, neighbours, shifted, windows
+from vatt.data.prepare.cutting import narrations, neighbours, shifted, windows
 
 milliseconds = st.integers(0, 120_000).map(lambda ms: ms / 1000)
 

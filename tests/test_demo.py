@@ -8,7 +8,7 @@ import pytest
 from vatt.config import ClipConfig
 from vatt.data.captions import read_srt
 from vatt.data.demo import COLOURS, COMBINATIONS, MOTIONS, PITCHES, make_demo
-from vatt.data.media import decode_clip, probe
+from vatt.data.media.clip import decode_clip, probe
 from vatt.data.text import words
 from vatt.errors import DataError
 

@@ -15,7 +15,7 @@ from PIL import Image
 from vatt.data.captions import Caption, throughout
 from vatt.data.demo import make_demo
 from vatt.data.items import Decoded, Encoded
-from vatt.data.listing import absolute
+from vatt.data.listing.rows import absolute
 from vatt.data.sources import open_source, word_counts
 from vatt.errors import DataError, MediaError
 

@@ -18,7 +18,7 @@ from tests.oddfiles import FPS, kind_of, picture, still, tone, write
 from vatt.config import ClipConfig
 from vatt.data.crops import centre
 from vatt.data.items import Encoded, Item
-from vatt.data.media import decode_clip, probe
+from vatt.data.media.clip import decode_clip, probe
 from vatt.errors import MediaError
 
 CLIP = ClipConfig(frames=4, fps=10.0, size=32, sample_rate=16_000, samples=6_400)

@@ -7,7 +7,7 @@ import pytest
 
 from vatt.data.captions import Caption, throughout
 from vatt.data.demo import make_demo
-from vatt.data.listing import absolute, list_rows, parse_source
+from vatt.data.listing.rows import absolute, list_rows, parse_source
 from vatt.errors import DataError
 
 

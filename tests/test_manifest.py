@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vatt.data import tables
 from vatt.data.captions import Caption, throughout
 from vatt.data.items import Row
-from vatt.data.listing import list_rows
+from vatt.data.listing import tables
+from vatt.data.listing.rows import list_rows
 from vatt.errors import DataError
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from vatt.config import ClipConfig
-from vatt.data import gather, media
-from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
 from vatt.data.items import Item
-from vatt.data.media import probe
-from vatt.data.resample import mono, resample
+from vatt.data.media import clip as media
+from vatt.data.media import gather
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import probe
+from vatt.data.media.resample import mono, resample
 from vatt.errors import MediaError
 
 from .oddfiles import number, picture, tone, write

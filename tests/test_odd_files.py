@@ -8,11 +8,11 @@ import pytest
 
 from tests.oddfiles import HERTZ, ODD, Clip, kind_of, number
 from vatt.config import ClipConfig
-from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
 from vatt.data.items import Encoded, Item, Medium, Slice
-from vatt.data.media import MediaInfo, decode_clip, probe
-from vatt.data.stills import is_still
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import MediaInfo, decode_clip, probe
+from vatt.data.media.stills import is_still
 from vatt.errors import MediaError
 
 TABLE = (Path(__file__).parents[1] / "ODD_FILES.md").read_text()

@@ -16,7 +16,7 @@ from vatt.data.captions import Caption
 from vatt.data.crops import centre
 from vatt.data.demo import make_demo
 from vatt.data.items import Decoded
-from vatt.data.media import decode_clip
+from vatt.data.media.clip import decode_clip
 from vatt.data.pipeline import TrainStream, evaluation_batches
 from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary

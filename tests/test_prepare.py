@@ -19,13 +19,13 @@ from PIL import Image
 
 from tests.oddfiles import ODD, picture, tone, write
 from vatt.config import ClipConfig
-from vatt.data import prepare as module
 from vatt.data.captions import Caption, nearest, read_srt, write_srt
 from vatt.data.crops import centre
 from vatt.data.demo import make_demo
-from vatt.data.media import decode_clip
-from vatt.data.plan import PrepareConfig, plan_shards
-from vatt.data.prepare import make_one, prepare
+from vatt.data.media.clip import decode_clip
+from vatt.data.prepare import run as module
+from vatt.data.prepare.plan import PrepareConfig, plan_shards
+from vatt.data.prepare.run import make_one, prepare
 from vatt.data.records import PreparedSource
 from vatt.data.sources import open_source
 from vatt.data.text import words

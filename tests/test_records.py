@@ -16,8 +16,8 @@ from PIL import Image
 from vatt.data.captions import Caption
 from vatt.data.demo import make_demo
 from vatt.data.items import Encoded
-from vatt.data.plan import PrepareConfig
-from vatt.data.prepare import prepare
+from vatt.data.prepare.plan import PrepareConfig
+from vatt.data.prepare.run import prepare
 from vatt.data.records import PreparedSource, Record, is_prepared, parse, serialise
 from vatt.errors import DataError, MediaError
 

@@ -19,7 +19,7 @@ from vatt.data.captions import Caption, throughout
 from vatt.data.columns import Items
 from vatt.data.demo import make_demo
 from vatt.data.items import Item, Slice
-from vatt.data.listing import list_rows
+from vatt.data.listing.rows import list_rows
 from vatt.data.pool import in_parallel
 from vatt.data.sources import open_source, word_counts
 from vatt.errors import DataError

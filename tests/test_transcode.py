@@ -9,13 +9,13 @@ from PIL import Image
 
 from tests.oddfiles import number, picture, tone, write
 from vatt.config import ClipConfig
-from vatt.data import transcode as module
-from vatt.data.canvas import to_rgb
 from vatt.data.crops import centre
-from vatt.data.encode import Form, Part, encode_still
 from vatt.data.items import Encoded, Item, Slice
-from vatt.data.media import decode_clip, probe
-from vatt.data.transcode import transcode
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import decode_clip, probe
+from vatt.data.prepare import transcode as module
+from vatt.data.prepare.encode import Form, Part, encode_still
+from vatt.data.prepare.transcode import transcode
 from vatt.errors import MediaError
 
 FORM = Form(size=64, fps=10.0, sample_rate=16_000)

@@ -14,10 +14,10 @@ from scipy import stats
 from tests.test_collectives import COLLECTIVE
 from vatt import sharding
 from vatt.config import AugmentConfig, ClipConfig, Config, MeshConfig, VideoConfig
-from vatt.data import canvas
 from vatt.data.crops import training_crop
 from vatt.data.items import Decoded, Item
-from vatt.data.media import decode_clip
+from vatt.data.media import canvas
+from vatt.data.media.clip import decode_clip
 from vatt.presets import tiny
 from vatt.transforms import colour_matrices, draw, recolour, saturate, to_model, triangle, turn_hue
 

@@ -5,7 +5,7 @@
 Cuts the first seconds of FILM (with sound, at least --seconds long) as `vatt data prepare` does, once for each way of
 encoding, and decodes random clips of 3.2 s of each by `decode_clip`: 32 frames on a canvas of 256 for 224², 153,600
 samples. Rounds are interleaved; medians are shown, and the ratio to the first row. One thread: run it under
-`taskset -c 0` for steady numbers. The constants that are varied are those of `vatt/data/encode.py`.
+`taskset -c 0` for steady numbers. The constants that are varied are those of `vatt/data/prepare/encode.py`.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vatt.config import ClipConfig
-from vatt.data import encode
 from vatt.data.crops import centre
-from vatt.data.encode import Form, Part
 from vatt.data.items import Encoded, Item
-from vatt.data.media import decode_clip
-from vatt.data.transcode import transcode
+from vatt.data.media.clip import decode_clip
+from vatt.data.prepare import encode
+from vatt.data.prepare.encode import Form, Part
+from vatt.data.prepare.transcode import transcode
 from vatt.errors import MediaError
 
 CLIP = ClipConfig()

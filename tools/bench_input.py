@@ -29,12 +29,12 @@ from rich.table import Table
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vatt.data.sources import open_source
-
 from vatt.config import Config, load_experiment
-from vatt.data import gather, media
 from vatt.data.items import Source
+from vatt.data.media import clip as media
+from vatt.data.media import gather
 from vatt.data.pipeline import TrainStream
+from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
 from vatt.memory import keep_freed_memory
 from vatt.progress import bar

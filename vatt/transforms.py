@@ -28,7 +28,7 @@ def to_model(batch: dict, cfg: Config, key: jax.Array | None) -> dict:
     """The batch that the towers take, of one that the stream gives. Runs under `jax.jit`.
 
     Args:
-      batch: `video` [B T 3P/2 P] uint8, canvases as `vatt.data.media.decode_clip` lays them out (P: `cfg.canvas`),
+      batch: `video` [B T 3P/2 P] uint8, canvases as `vatt.data.media.clip.decode_clip` lays them out (P: `cfg.canvas`),
         with `video_box` [B 4] float32 and `video_colour` [B] int32; `audio` [B S] int16; masks `video_mask` and
         `audio_mask` [B] bool (absent: all valid). Any may be missing. Video without a box and audio in floats are
         taken to be ready, and pass as they are; so does every other key.

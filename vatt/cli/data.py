@@ -77,8 +77,8 @@ def add_check(commands) -> None:
         if options.seconds <= 0 or options.workers < 0:
             parser.error("--seconds must be above 0 and --workers at least 0")
         from vatt.cli import make_console
-        from vatt.data.check import check as run
-        from vatt.data.summary import print_report
+        from vatt.data.check.run import check as run
+        from vatt.data.check.summary import print_report
         from vatt.progress import bar
 
         seconds = options.seconds
@@ -117,7 +117,7 @@ def add_prepare(commands) -> None:
             "vatt data prepare /shared/videos /shared/mine --runner FlinkRunner --flink_master host:8081",
         ],
     )
-    from vatt.data.plan import PrepareConfig
+    from vatt.data.prepare.plan import PrepareConfig
 
     default = PrepareConfig()
     parser.add_argument("source", metavar="SOURCE", help="see vatt data --help")
@@ -147,7 +147,7 @@ def add_prepare(commands) -> None:
 
     def prepare(options) -> int:
         from vatt.cli import make_console
-        from vatt.data.prepare import prepare as run
+        from vatt.data.prepare.run import prepare as run
         from vatt.progress import bar
 
         if options.workers < 0:
@@ -159,7 +159,7 @@ def add_prepare(commands) -> None:
         config = PrepareConfig(**{name: getattr(options, name) for name in fields}, min_seconds=shortest)
         work = None
         if options.runner:
-            from vatt.data.beam import work_on
+            from vatt.data.prepare.beam import work_on
 
             work = work_on(options.runner, options.beam)
         console = make_console()

@@ -27,8 +27,8 @@ import numpy as np
 from vatt.data.captions import Caption
 from vatt.data.captions.document import entries
 from vatt.data.items import Decoded, Encoded, Fault, Item, absolute_path
-from vatt.data.listing import absolute, parse_source
-from vatt.data.media import probe
+from vatt.data.listing.rows import absolute, parse_source
+from vatt.data.media.clip import probe
 from vatt.data.text import words
 from vatt.errors import DataError, MediaError
 

@@ -13,7 +13,7 @@ import numpy as np
 from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.crops import evaluation_crops
 from vatt.data.items import Source
-from vatt.data.media import decode_clip
+from vatt.data.media.clip import decode_clip
 from vatt.data.text import PAD, Tokenizer
 from vatt.data.workers import Decoder, Workers
 from vatt.errors import ConfigError, DataError, MediaError
@@ -27,7 +27,7 @@ class TrainStream:
     its captions are those nearest to it. All of it is index arithmetic: a host decodes its own slice of the global
     batch and nothing else, and the slices of all hosts, one after the other, are the batch that one host would see.
 
-    A batch is a dict of what `vatt.data.media.decode_clip` gives, stacked (video, video_box, video_colour, audio), and
+    A batch is a dict of what `decode_clip` gives, stacked (video, video_box, video_colour, audio), and
       video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence
       text        [B K L] int32, padded with 0; text_mask [B K] is False where there is no caption, or none
         with words

@@ -8,7 +8,7 @@
     FOLDER/index/SPLIT.words.json                    how often each word occurs in the captions
     FOLDER/errors.jsonl                              what could not be prepared, and why
 
-`vatt.data.prepare` writes them.
+`vatt.data.prepare.run` writes them.
 """
 
 import functools

@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vatt.config import ClipConfig
-from vatt.data.canvas import to_rgb
 from vatt.data.captions import Caption, nearest
+from vatt.data.check.report import printable
 from vatt.data.crops import centre
 from vatt.data.items import Item, Progress, Source
 from vatt.data.lettering import fitted, length, wrapped, write
-from vatt.data.media import decode_clip
-from vatt.data.report import printable
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import decode_clip
 from vatt.data.sources import open_source
 from vatt.errors import DataError, MediaError
 
@@ -44,7 +44,7 @@ def contact_sheet(
     """Draws random clips of a source, the same for the same seed, and writes them as PNG.
 
     Args:
-      source: by name (`vatt.data.listing`).
+      source: by name (`vatt.data.listing.rows`).
       out: the picture.
       n: how many clips, at most MOST.
       seed: chooses the clips and where they begin.

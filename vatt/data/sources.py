@@ -8,8 +8,8 @@ from pathlib import Path
 from vatt.data.columns import Items
 from vatt.data.faults import FAULTS
 from vatt.data.items import Fault, Item, Listing, Medium, Progress, Row, Source
-from vatt.data.listing import list_rows, parse_source
-from vatt.data.media import MediaInfo, probe
+from vatt.data.listing.rows import list_rows, parse_source
+from vatt.data.media.clip import MediaInfo, probe
 from vatt.data.pool import in_parallel
 from vatt.data.text import words
 from vatt.errors import DataError, MediaError
@@ -40,7 +40,7 @@ class MediaSource:
 
 
 def open_source(source: str, *, seconds: float, workers: int = 0, progress: Progress | None = None) -> Source:
-    """Opens a source (see `vatt.data.listing`): a prepared set, a TFDS data set, or media, of which every file is
+    """Opens a source (see `vatt.data.listing.rows`): a prepared set, a TFDS data set, or media, of which every file is
     probed.
 
     Args:

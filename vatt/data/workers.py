@@ -21,7 +21,7 @@ from vatt.data.captions import nearest
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
 from vatt.data.ledger import Event
-from vatt.data.media import decode_clip
+from vatt.data.media.clip import decode_clip
 from vatt.data.text import PAD, Tokenizer
 from vatt.errors import DataError, MediaError
 

@@ -18,7 +18,7 @@ from vatt.config import Config
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.ledger import LEDGER_FILE, Ledger, check_faults
-from vatt.data.listing import absolute
+from vatt.data.listing.rows import absolute
 from vatt.data.pipeline import LISTED, TrainStream
 from vatt.data.sources import open_source
 from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vatt import transforms
-from vatt.data.canvas import write_clip
 from vatt.data.items import Source
+from vatt.data.media.canvas import write_clip
 from vatt.data.show import draw
 from vatt.data.sources import open_source
 from vatt.errors import CheckpointError

@@ -15,14 +15,14 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from vatt.config import ClipConfig
-from vatt.data.canvas import BT601, BT709
-from vatt.data.container import CHANNELS, WORK, Opened, check_size
 from vatt.data.crops import Crop
-from vatt.data.placement import Placement, Planes
-from vatt.data.resample import ZEROS, mono, resample
+from vatt.data.media.canvas import BT601, BT709
+from vatt.data.media.container import CHANNELS, WORK, Opened, check_size
+from vatt.data.media.placement import Placement, Planes
+from vatt.data.media.resample import ZEROS, mono, resample
 from vatt.errors import MediaError
 
-TOLERANCE = 0.05  # seconds; see vatt.data.media
+TOLERANCE = 0.05  # seconds; see vatt.data.media.clip
 EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
 PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 
@@ -36,7 +36,7 @@ RANGE_FULL = 2
 
 
 def colour_of(frame: av.VideoFrame) -> int:
-    """The colour code of a frame's numbers (`vatt.data.canvas`), once it is 8-bit 4:2:0.
+    """The colour code of a frame's numbers (`vatt.data.media.canvas`), once it is 8-bit 4:2:0.
 
     Pictures that do not say are BT.709 from 720 lines on and BT.601 below, as players assume.
     """

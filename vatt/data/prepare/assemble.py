@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from vatt.data.items import Listing
-from vatt.data.plan import Shard, shard_paths
+from vatt.data.prepare.plan import Shard, shard_paths
+from vatt.data.prepare.staging import write_whole
 from vatt.data.records import ERRORS, FORMAT, INDEX, NAME, PREPARED, STAGING, features, shard_name
-from vatt.data.staging import write_whole
 
 
 def describe(out: Path, listing: Listing, shards: Sequence[Shard], made: dict) -> None:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vatt.data.alike import Signature, alike
 from vatt.data.captions import Beside
 from vatt.data.captions.faults import caption_faults
+from vatt.data.check.alike import Signature, alike
+from vatt.data.check.examine import Exam, Task, examine
+from vatt.data.check.report import Thumbnails, write_html
 from vatt.data.crew import Crew, Death
-from vatt.data.examine import Exam, Task, examine
 from vatt.data.faults import FAULTS
 from vatt.data.items import Listing, Progress, Row, Slice, Source
-from vatt.data.listing import list_rows, parse_source
-from vatt.data.report import Thumbnails, write_html
+from vatt.data.listing.rows import list_rows, parse_source
 from vatt.data.sources import open_records
 from vatt.errors import DataError, MediaError
 
@@ -90,7 +90,7 @@ def check(
     """Examines every file of a source and writes `report.jsonl` and `report.html` into `out`.
 
     Args:
-      source: a folder, manifest, shards or published data set (`vatt.data.listing`).
+      source: a folder, manifest, shards or published data set (`vatt.data.listing.rows`).
       out: where to; None is check-NAME in the working directory, or beside the source where that lies within it.
       seconds: how long a clip is.
       workers: processes that read files (0: one a core).

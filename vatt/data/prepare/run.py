@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import vatt
-from vatt.data.assemble import describe
 from vatt.data.crew import Crew, Death
 from vatt.data.items import Fault, Listing, Progress
-from vatt.data.listing import absolute, list_rows
-from vatt.data.plan import PrepareConfig, Shard, Unit, digest, plan_shards, shard_paths, staged_path
+from vatt.data.listing.rows import absolute, list_rows
+from vatt.data.prepare.assemble import describe
+from vatt.data.prepare.plan import PrepareConfig, Shard, Unit, digest, plan_shards, shard_paths, staged_path
+from vatt.data.prepare.staging import bury_unit, is_made, make_shard, make_unit, write_whole
 from vatt.data.records import ERRORS, FORMAT, PREPARED, STAGING, is_prepared
-from vatt.data.staging import bury_unit, is_made, make_shard, make_unit, write_whole
 from vatt.errors import DataError
 
 PLAN, LOCK = "plan.json", "lock"
@@ -65,12 +65,12 @@ def prepare(
     """Prepares a source into the folder `out`, or goes on doing so, or returns at once if that is done.
 
     Args:
-      source: what `vatt.data.listing.list_rows` lists.
+      source: what `vatt.data.listing.rows.list_rows` lists.
       out: a folder that is new, empty, or of this very preparation.
       config: how to cut and store.
       workers: processes (0: one a core).
       progress: called with (media done, media in all).
-      work: makes the shards; `vatt.data.beam` gives one that does so on many machines.
+      work: makes the shards; `vatt.data.prepare.beam` gives one that does so on many machines.
 
     Raises:
       DataError: the source cannot be listed or gives no record, `out` holds something else or another preparation,

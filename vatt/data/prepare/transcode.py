@@ -1,7 +1,7 @@
 """Parts of a media file, encoded anew so that clips of them decode fast: short side small, fixed rate, short GOP.
 
 Frame i of a part shows what is on show at `start + i / fps` of the original, by the same rule as
-`vatt.data.media.decode_clip`, and its sound starts at the same instant; so a clip of the part is that clip of the
+`vatt.data.media.clip.decode_clip`, and its sound starts at the same instant; so a clip of the part is that clip of the
 original, but for the loss of the codecs. Parts that lie close together are cut in one pass over the file, and no more
 of it is held than the sound of the parts being cut and one picture.
 """
@@ -15,12 +15,12 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vatt.data.container import Opened, check_size, opened
-from vatt.data.encode import Cut, Form, Part, Picture
-from vatt.data.gather import EPSILON, PRE_ROLL, TOLERANCE, aspect
 from vatt.data.items import Encoded, Slice
-from vatt.data.media import BACK, NEAR
-from vatt.data.resample import ZEROS, mono, resample
+from vatt.data.media.clip import BACK, NEAR
+from vatt.data.media.container import Opened, check_size, opened
+from vatt.data.media.gather import EPSILON, PRE_ROLL, TOLERANCE, aspect
+from vatt.data.media.resample import ZEROS, mono, resample
+from vatt.data.prepare.encode import Cut, Form, Part, Picture
 from vatt.errors import MediaError
 
 APART = 20.0  # seconds between parts from which seeking is cheaper than decoding on
@@ -134,7 +134,7 @@ class _Pictures:
     """Hands the frames of a file, in order, to the cuts that show them; converts only those.
 
     What depends on a damaged packet is not shown: its own frame, and any up to the next key frame, as in
-    `vatt.data.gather.Pictures`.
+    `vatt.data.media.gather.Pictures`.
     """
 
     def __init__(self, file: Opened, cuts: list[Cut], form: Form, entry: float | None):

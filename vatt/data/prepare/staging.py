@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vatt.data.crew import Death
-from vatt.data.cutting import narrations, neighbours, shifted, windows
-from vatt.data.encode import Part, encode_still
 from vatt.data.items import Fault, Row
-from vatt.data.media import probe
-from vatt.data.plan import PrepareConfig, Unit
+from vatt.data.media.clip import probe
+from vatt.data.prepare.cutting import narrations, neighbours, shifted, windows
+from vatt.data.prepare.encode import Part, encode_still
+from vatt.data.prepare.plan import PrepareConfig, Unit
+from vatt.data.prepare.transcode import transcode
 from vatt.data.records import Record, index_line, serialise
 from vatt.data.text import words
-from vatt.data.transcode import transcode
 from vatt.errors import MediaError
 
 TAIL = struct.Struct("<Q8s")  # bytes of the summary before it, and the mark of a whole file

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vatt.data.faults import FAULTS
 
 if TYPE_CHECKING:
-    from vatt.data.check import Line, Report
+    from vatt.data.check.run import Line, Report
 
 SHOWN = 2000  # files on the page, those with faults first: a browser can still scroll them, at some 10 MB
 COLUMNS = ("file", "faults", "length", "picture", "fps", "sound", "size", "captions")

@@ -5,9 +5,9 @@ import os
 from rich.console import Console
 from rich.text import Text
 
-from vatt.data.check import Report
+from vatt.data.check.report import passed_over, printable
+from vatt.data.check.run import Report
 from vatt.data.faults import FAULTS
-from vatt.data.report import passed_over, printable
 
 NAMED = 3  # files that a kind of fault names
 

@@ -20,12 +20,12 @@ import av.error
 import numpy as np
 
 from vatt.config import ClipConfig
-from vatt.data import stills
-from vatt.data.canvas import BT601
-from vatt.data.container import PACKETS, SECONDS, Opened, check_size, opened
 from vatt.data.crops import Crop
-from vatt.data.gather import PRE_ROLL, TOLERANCE, Pictures, Sound, aspect
 from vatt.data.items import Decoded, Item, Medium
+from vatt.data.media import stills
+from vatt.data.media.canvas import BT601
+from vatt.data.media.container import PACKETS, SECONDS, Opened, check_size, opened
+from vatt.data.media.gather import PRE_ROLL, TOLERANCE, Pictures, Sound, aspect
 from vatt.errors import MediaError
 
 NEAR = 1.0  # seconds; decoding from the beginning is as fast as seeking up to here
@@ -129,7 +129,7 @@ def decode_clip(item: Item, start: float, clip: ClipConfig, *, crop: Crop, canva
         only what would not fit is scaled down, and the rest of the way is the device's.
 
     Returns:
-      video [T 3P/2 P] uint8, I420 (`vatt.data.canvas`); video_box [4] float32, the part of the canvas to show: top,
+      video [T 3P/2 P] uint8, I420 (see `canvas`); video_box [4] float32, the part of the canvas to show: top,
       left, height, width; video_colour [] int32, a colour code; video_mask [] bool;
       audio [S] int16, full scale being 32768; audio_mask [] bool.
       Where a mask is False, the item lacks the modality and its arrays are zeros.

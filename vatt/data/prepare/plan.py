@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from vatt.config import check
-from vatt.data.encode import Form
 from vatt.data.items import Listing, Row, Slice
+from vatt.data.prepare.encode import Form
 from vatt.errors import DataError
 
 SHARD_BYTES = 2**30  # of originals that a shard holds, and so about of what they become, or a few times less

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from vatt.data.captions import Beside, Caption, parse_captions
 from vatt.data.captions.encoding import LARGEST
-from vatt.data.folder import extension, find
 from vatt.data.items import PICTURES, SOUND, VIDEO, Fault, Listing, Progress, Row, Slice
+from vatt.data.listing.folder import extension, find
 from vatt.data.pool import in_parallel
 from vatt.errors import DataError
 

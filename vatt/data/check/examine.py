@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image
 
 from vatt.config import ClipConfig
-from vatt.data.alike import Loudness, Pictures, Signature
-from vatt.data.canvas import to_rgb
-from vatt.data.container import Opened, opened
+from vatt.data.check.alike import Loudness, Pictures, Signature
 from vatt.data.crops import Box
 from vatt.data.items import VIDEO, Decoded, Encoded, Item, Medium, Slice
-from vatt.data.media import MediaInfo, decode_clip, probe
-from vatt.data.resample import mono
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import MediaInfo, decode_clip, probe
+from vatt.data.media.container import Opened, opened
+from vatt.data.media.resample import mono
 from vatt.errors import MediaError
 
 MEMORY = 8 << 30  # bytes of address space

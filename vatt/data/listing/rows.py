@@ -18,11 +18,11 @@ from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
 from vatt.data import builders
-from vatt.data.archives import has_only_tars, list_tars
 from vatt.data.demo import make_demo
-from vatt.data.folder import list_folder
 from vatt.data.items import EXTENSIONS, Fault, Listing, Progress, Row, absolute_path
-from vatt.data.manifest import SUFFIXES, list_manifest
+from vatt.data.listing.archives import has_only_tars, list_tars
+from vatt.data.listing.folder import list_folder
+from vatt.data.listing.manifest import SUFFIXES, list_manifest
 from vatt.errors import DataError
 
 Kind = Literal["folder", "manifest", "tars", "demo", "builder", "tfds"]

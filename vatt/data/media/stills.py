@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vatt.config import ClipConfig
-from vatt.data.canvas import BT601_FULL
-from vatt.data.container import check_file, check_size, check_sound, errors_named
 from vatt.data.crops import Crop
-from vatt.data.gather import EPSILON, TOLERANCE, cut
 from vatt.data.items import Decoded, Encoded, Slice
-from vatt.data.placement import Placement, Planes
+from vatt.data.media.canvas import BT601_FULL
+from vatt.data.media.container import check_file, check_size, check_sound, errors_named
+from vatt.data.media.gather import EPSILON, TOLERANCE, cut
+from vatt.data.media.placement import Placement, Planes
 from vatt.errors import MediaError
 
 SIGNATURES = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"

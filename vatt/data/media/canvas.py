@@ -2,7 +2,7 @@
 
 A canvas of side P (even) is uint8 [3P/2 P]. Rows [0, P) are luma; of the rows below, columns [0, P/2) are U and the
 rest V, each at half the size. The picture lies at the top left; a box says which part of it is meant, and a colour
-code what its numbers mean. `vatt.data.placement` fills canvases, and `vatt.transforms` resizes them on the device.
+code what its numbers mean. `placement` fills canvases, and `vatt.transforms` resizes them on the device.
 """
 
 from fractions import Fraction
@@ -12,7 +12,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from vatt.data.container import errors_named
+from vatt.data.media.container import errors_named
 
 # Colour codes
 BT601, BT709, BT601_FULL, BT709_FULL = range(4)

@@ -28,7 +28,7 @@ from vatt.data.captions import Beside, Caption, read_captions
 from vatt.data.captions.document import entries, number
 from vatt.data.captions.subrip import INSTANT, seconds
 from vatt.data.items import Fault, Listing, Progress, Row
-from vatt.data.tables import SUFFIXES, records
+from vatt.data.listing.tables import SUFFIXES, records
 from vatt.errors import DataError
 
 __all__ = ["SUFFIXES", "list_manifest"]

@@ -12,10 +12,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
-from vatt.data.canvas import BT601, BT709
-from vatt.data.gather import colour_of
 from vatt.data.items import Encoded, Slice
-from vatt.data.stills import read_still
+from vatt.data.media.canvas import BT601, BT709
+from vatt.data.media.gather import colour_of
+from vatt.data.media.stills import read_still
 from vatt.errors import MediaError
 
 # Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 1.7 a CPU-second). Two B

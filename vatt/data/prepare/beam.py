@@ -13,9 +13,9 @@ from pathlib import Path
 from vatt.data.captions import Caption
 from vatt.data.crew import Crew, Death
 from vatt.data.items import Progress, Row, Slice
-from vatt.data.plan import PrepareConfig, Shard, Unit, row_to_json, shard_paths, staged_path
-from vatt.data.prepare import PATIENCE, Work, join, make_one
-from vatt.data.staging import bury_unit, is_made, write_whole
+from vatt.data.prepare.plan import PrepareConfig, Shard, Unit, row_to_json, shard_paths, staged_path
+from vatt.data.prepare.run import PATIENCE, Work, join, make_one
+from vatt.data.prepare.staging import bury_unit, is_made, write_whole
 from vatt.errors import DataError
 
 try:
@@ -26,7 +26,7 @@ except ImportError as error:
 
 
 def work_on(runner: str, options: Sequence[str] = ()) -> Work:
-    """Makes shards on a Beam runner; for the `work` of `vatt.data.prepare.prepare`.
+    """Makes shards on a Beam runner; for the `work` of `vatt.data.prepare.run.prepare`.
 
     Args:
       runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner, ...
