@@ -424,17 +424,19 @@ def test_captions():
     assert not is_text("- ?! -")
 
 
-def test_a_file_that_hangs_costs_its_own_line(tmp_path):
+def test_what_would_wait_for_ever_costs_its_own_line(tmp_path):
     folder = tmp_path / "clips"
     write(folder / "a.mp4", picture(0), sound(0))
     write(folder / "c.mp4", picture(1), sound(1))
-    os.mkfifo(folder / "b.mp4")  # to open it waits for ever
+    os.mkfifo(folder / "b.mp4")
+    os.mkfifo(folder / "c.srt")
     manifest = tmp_path / "clips.csv"
     manifest.write_text("path\nclips/a.mp4\nclips/b.mp4\nclips/c.mp4\n")
-    report = check(str(manifest), tmp_path / "out", seconds=1.5, workers=1, patience=2.0)
-    reasons = found(report)
-    assert [reasons[line.id] for line in report.lines if "b.mp4" not in line.path] == [set(), set()]
-    assert reasons[next(line.id for line in report.lines if "b.mp4" in line.id)] & {"crashes", "missing"}
+    reasons = found(check(str(manifest), tmp_path / "out", seconds=1.5, workers=1))
+    assert sorted(map(sorted, reasons.values())) == [[], ["bad_captions"], ["unreadable"]]
+    reasons = found(check(str(folder), tmp_path / "again", seconds=1.5, workers=1))
+    assert reasons["a.mp4"] == set()
+    assert reasons["c.mp4"] == {"bad_captions"}
 
 
 def test_the_command_line(tmp_path):
@@ -454,12 +456,12 @@ def test_the_command_line(tmp_path):
 
 def test_ctrl_c_stops_it(tmp_path):
     write(tmp_path / "clips" / "a.mp4", picture(0), sound(0))
-    os.mkfifo(tmp_path / "clips" / "b.mp4")
-    (tmp_path / "clips.csv").write_text("path\nclips/b.mp4\n")
-    command = [sys.executable, "-m", "vatt", "data", "check", "clips.csv", "--workers", "2"]
+    for number in range(3000):
+        os.link(tmp_path / "clips" / "a.mp4", tmp_path / "clips" / f"{number}.mp4")
+    command = [sys.executable, "-m", "vatt", "data", "check", "clips", "--workers", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
-    while len(in_group(process.pid)) < 3:  # itself, one that tracks resources, and the one that waits for b.mp4
+    while len(in_group(process.pid)) < 4:  # itself, one that tracks resources, and two that read
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(1.0)
@@ -471,7 +473,7 @@ def test_ctrl_c_stops_it(tmp_path):
     while in_group(process.pid):
         assert time.monotonic() < until, "a process is left"
         time.sleep(0.05)
-    assert not (tmp_path / "check-clips.csv").exists()
+    assert not (tmp_path / "check-clips").exists()
 
 
 def in_group(group: int) -> list[str]:

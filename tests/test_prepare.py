@@ -219,7 +219,7 @@ def test_killed_at_random_and_started_again_it_gives_the_same(media, prepared, t
         while process.poll() is None and staged(out) < goal:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.3))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # on a busy machine it may be done by now
         cut_short += process.wait() == -signal.SIGKILL
         time.sleep(0.3)  # the processes it had end with it
         now = staged(out)

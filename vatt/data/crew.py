@@ -65,9 +65,9 @@ class Crew(Generic[Task, Result]):
                 busy[hand] = task
             if not busy:
                 return
-            sources: dict[Any, _Hand] = {source: hand for hand in busy for source in (hand.pipe, hand.process.sentinel)}
-            ready = multiprocessing.connection.wait(list(sources), timeout=1.0)
-            for hand in {sources[source] for source in ready} or set(busy):
+            watched: list[Any] = [end for hand in busy for end in (hand.pipe, hand.process.sentinel)]
+            multiprocessing.connection.wait(watched, timeout=1.0)
+            for hand in list(busy):  # also those that said nothing: they may hang
                 result = hand.result(self._patience)
                 if result is None:
                     continue

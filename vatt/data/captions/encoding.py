@@ -1,6 +1,7 @@
 """Bytes to text. The encoding is never guessed: a wrong guess is a corpus of nonsense that nobody notices."""
 
 import codecs
+import os
 from pathlib import Path
 
 from vatt.errors import DataError
@@ -10,6 +11,8 @@ LARGEST = 64 << 20  # bytes; a day of captions has some 5 MB, an .info.json with
 
 def read_bytes(path: str | Path, what: str = "captions") -> bytes:
     """Raises DataError: the file cannot be read, or is too large to be captions."""
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for ever
+        raise DataError(f"{path}: cannot read the {what}: not a file")
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST + 1)
