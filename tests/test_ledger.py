@@ -5,7 +5,8 @@ import json
 import pytest
 
 from vatt.data.items import Fault
-from vatt.data.ledger import LISTED, Event, Ledger, check_faults
+from vatt.data.ledger import LISTED, Event, Ledger
+from vatt.data.sources import check_faults
 from vatt.errors import DataError
 from vatt.jsonl import read_lines
 

@@ -7,18 +7,21 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from vatt.config import ClipConfig
 from vatt.data.captions import Caption
 from vatt.data.demo import make_demo
 from vatt.data.items import Encoded
 from vatt.data.prepare.plan import PrepareConfig
 from vatt.data.prepare.run import prepare
 from vatt.data.records import PreparedSource, Record, is_prepared, parse, serialise
+from vatt.data.sources import open_clips
 from vatt.errors import DataError, MediaError
 
 time = st.floats(-1e6, 1e6) | st.just(math.inf)
@@ -64,6 +67,23 @@ def test_a_still_lasts_as_long_as_is_asked(tmp_path):
     prepare(str(tmp_path / "in"), tmp_path / "out", workers=1)
     item = PreparedSource(tmp_path / "out", seconds=3.2)[0]
     assert (item.still, item.end, item.room(3.2)) == (True, 3.2, (0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("asks", "says"),
+    [
+        ({"fps": 10.0, "sample_rate": 48_000, "candidates": 5}, ""),
+        ({"fps": 25.0}, r"fps 10, less than the clip asks for; .* NEW_FOLDER --fps 25$"),
+        ({"sample_rate": 96_000, "candidates": 9}, r"NEW_FOLDER --sample-rate 96000 --candidates 9$"),
+    ],
+)
+def test_a_set_that_holds_less_than_the_clip_asks_for_is_refused(prepared, asks, says):
+    clip = replace(ClipConfig(frames=8, samples=8000), **asks)
+    if not says:
+        open_clips(str(prepared), clip, max_bad=0.0)
+        return
+    with pytest.raises(DataError, match=says):
+        open_clips(str(prepared), clip, max_bad=0.0)
 
 
 @pytest.fixture

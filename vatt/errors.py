@@ -3,6 +3,8 @@
 Each message names the thing at fault and what to do about it; a traceback is for our mistakes, not theirs.
 """
 
+from collections.abc import Sequence
+
 
 class VattError(Exception):
     """Base of every error that a user can mend."""
@@ -38,3 +40,12 @@ class CheckpointError(VattError):
 
 class NonFiniteError(VattError):
     """A loss or an embedding that is NaN or infinite."""
+
+
+NAMED = 5  # how many things at fault an error names
+
+
+def listed(lines: Sequence[str]) -> str:
+    """The first lines, and how many more there are."""
+    rest = len(lines) - NAMED
+    return "\n".join([f"  {line}" for line in lines[:NAMED]] + ([f"  and {rest} more"] if rest > 0 else []))

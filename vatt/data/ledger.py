@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
-from vatt.errors import DataError
+from vatt.errors import DataError, listed
 from vatt.jsonl import StepLines
 
 LEDGER_FILE = "ledger.jsonl"
-NAMED = 5  # how many files an error names
 LISTED = 1000  # ids listed of each kind that costs no clip; all are counted
 JUDGED_FROM = 1000  # clips drawn before the share of bad ones is judged, or all there are
 
@@ -122,25 +121,3 @@ class Ledger:
         else:
             number = self.names.index(line["source"])
             self._seen.setdefault((number, line["reason"]), set()).add(line["id"])
-
-
-def check_faults(source: Source, max_bad: float) -> None:
-    """Raises DataError if more than `max_bad` of a source's files were left out when it was opened. Files that are
-    merely not there do not count: links rot, and published sets are seldom whole."""
-    bad = [fault for fault in source.faults if FAULTS[fault.reason].fatal and fault.reason != "missing"]
-    total = len(source) + len(bad)
-    if len(bad) > max_bad * total:
-        kinds = Counter(fault.reason for fault in bad)
-        files = [f"{fault.id}: {fault.detail or FAULTS[fault.reason].says}" for fault in bad]
-        raise DataError(
-            f"{source.name}: {len(bad)} of {total} files cannot be used "
-            f"({', '.join(f'{count} {reason}' for reason, count in kinds.most_common())}), more than data.max_bad "
-            f"{max_bad:g}. Repair or remove them (vatt data check tells what to do), or raise --data.max-bad:\n"
-            + listed(files)
-        )
-
-
-def listed(lines: Sequence[str]) -> str:
-    """The first lines, and how many more there are."""
-    rest = len(lines) - NAMED
-    return "\n".join([f"  {line}" for line in lines[:NAMED]] + ([f"  and {rest} more"] if rest > 0 else []))

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt.config import ClipConfig
 from vatt.data.captions import Caption
 from vatt.data.items import Encoded, Fault, Item, absolute_path
 from vatt.errors import DataError, MediaError
@@ -249,6 +250,23 @@ class PreparedSource:
             raise MediaError(
                 f"{self.name}: record {position}", f"cannot be read ({error}); copy or prepare the set again"
             ) from error
+
+    def check(self, clip: ClipConfig) -> None:
+        """Raises DataError if the set holds less than clips ask for: frames would be repeated, sound would lack what is
+        high, and captions be left out, without a word."""
+        made, asked = self._description["config"], {}
+        for name, held, wanted in (
+            ("fps", made["fps"], clip.fps),
+            ("sample-rate", made["sample_rate"], clip.sample_rate),
+            ("candidates", made["candidates"], clip.candidates),
+        ):
+            if wanted > held:
+                asked[f"--{name} {wanted:g}"] = f"{name} {held:g}"
+        if asked:
+            raise DataError(
+                f"{self.folder}: prepared with {' and '.join(asked.values())}, less than the clip asks for; prepare it "
+                f"again: vatt data prepare {self._description['source']} NEW_FOLDER {' '.join(asked)}"
+            )
 
     def word_counts(self) -> Counter:
         path = self.folder / INDEX / f"{self.split}.words.json"

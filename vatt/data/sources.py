@@ -5,16 +5,17 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from vatt.config import ClipConfig
 from vatt.data.columns import Items
 from vatt.data.faults import FAULTS
 from vatt.data.items import Fault, Item, Listing, Medium, Progress, Row, Source
 from vatt.data.listing.rows import list_rows, parse_source
 from vatt.data.media.clip import MediaInfo, probe
 from vatt.data.pool import in_parallel
+from vatt.data.records import PreparedSource, is_prepared
 from vatt.data.text import words
-from vatt.errors import DataError, MediaError
+from vatt.errors import DataError, MediaError, listed
 
-NAMED = 5  # how many of the rows at fault an error names
 SLACK = 1e-6  # seconds; 3.2 s cut from a film at 71.3 s may come out shorter by a rounding error
 
 
@@ -37,6 +38,37 @@ class MediaSource:
 
     def fingerprint(self) -> str:
         return self._items.fingerprint()
+
+
+def open_clips(
+    source: str, clip: ClipConfig, *, max_bad: float, workers: int = 0, progress: Progress | None = None
+) -> Source:
+    """Opens a source for a run, which it must serve.
+
+    Raises DataError as `open_source` does, and if more than `max_bad` of its files cannot be used, or a prepared set
+    holds less than the clip asks for.
+    """
+    opened = open_source(source, seconds=clip.seconds, workers=workers, progress=progress)
+    if isinstance(opened, PreparedSource):
+        opened.check(clip)
+    check_faults(opened, max_bad)
+    return opened
+
+
+def check_faults(source: Source, max_bad: float) -> None:
+    """Raises DataError if more than `max_bad` of a source's files were left out when it was opened. Files that are
+    merely not there do not count: links rot, and published sets are seldom whole."""
+    bad = [fault for fault in source.faults if FAULTS[fault.reason].fatal and fault.reason != "missing"]
+    total = len(source) + len(bad)
+    if len(bad) > max_bad * total:
+        kinds = Counter(fault.reason for fault in bad)
+        files = [f"{fault.id}: {fault.detail or FAULTS[fault.reason].says}" for fault in bad]
+        raise DataError(
+            f"{source.name}: {len(bad)} of {total} files cannot be used "
+            f"({', '.join(f'{count} {reason}' for reason, count in kinds.most_common())}), more than data.max_bad "
+            f"{max_bad:g}. Repair or remove them (vatt data check tells what to do), or raise --data.max-bad:\n"
+            + listed(files)
+        )
 
 
 def open_source(source: str, *, seconds: float, workers: int = 0, progress: Progress | None = None) -> Source:
@@ -72,8 +104,6 @@ def open_records(source: str, seconds: float) -> Source | None:
 
         return ForeignSource(source, seconds=seconds)
     if parsed.kind == "folder":
-        from vatt.data.records import PreparedSource, is_prepared
-
         folder = Path(parsed.place).expanduser()
         if is_prepared(folder):
             return PreparedSource(folder, parsed.split, seconds=seconds)
@@ -133,10 +163,8 @@ def _nothing_left(name: str, faults: Sequence[Fault]) -> str:
         return f"{name}: holds no rows"
     counts = Counter(fault.reason for fault in fatal).most_common()
     kinds = [f"  {count} {reason}: {FAULTS[reason].says}; {FAULTS[reason].remedy}" for reason, count in counts]
-    first = [f"  {fault.detail or fault.id}" for fault in fatal[:NAMED]]
-    rest = [f"  and {len(fatal) - NAMED} more"] if len(fatal) > NAMED else []
     lines = [f"{name}: nothing in it can be used; vatt data check {name} tells more:", *kinds, "the first of them:"]
-    return "\n".join(lines + first + rest)
+    return "\n".join([*lines, listed([fault.detail or fault.id for fault in fatal])])
 
 
 def word_counts(source: str, *, progress: Progress | None = None) -> Counter:

@@ -9,11 +9,10 @@ from rich.console import Console
 from vatt import sharding
 from vatt.config import Config, MeshConfig
 from vatt.data.items import Source
-from vatt.data.ledger import check_faults, listed
 from vatt.data.pipeline import evaluation_batches
-from vatt.data.sources import open_source
+from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer
-from vatt.errors import CheckpointError, DataError, MediaError
+from vatt.errors import CheckpointError, DataError, MediaError, listed
 from vatt.evals.retrieval import Retrieval, evaluate
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
@@ -41,8 +40,7 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
         state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
     with bar(console, source) as progress:
-        clips = open_source(source, seconds=cfg.clip.seconds, progress=progress)
-    check_faults(clips, cfg.data.max_bad)
+        clips = open_clips(source, cfg.clip, max_bad=cfg.data.max_bad, progress=progress)
     return evaluate_source(cfg, clips, read_tokenizer(run), task, mesh, state, console)
 
 

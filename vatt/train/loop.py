@@ -17,10 +17,10 @@ from vatt import sharding
 from vatt.config import Config
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
-from vatt.data.ledger import LEDGER_FILE, Ledger, check_faults
+from vatt.data.ledger import LEDGER_FILE, Ledger
 from vatt.data.listing.rows import absolute
 from vatt.data.pipeline import LISTED, TrainStream
-from vatt.data.sources import open_source
+from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec
 from vatt.errors import ConfigError, DataError, NonFiniteError
 from vatt.evals.retrieval import Retrieval
@@ -186,8 +186,7 @@ def open_sources(cfg: Config, console: Console) -> tuple[list[Source], Source | 
 
     def opened(name: str) -> Source:
         with bar(console, name) as progress:
-            source = open_source(name, seconds=cfg.clip.seconds, workers=cfg.data.workers, progress=progress)
-        check_faults(source, cfg.data.max_bad)
+            source = open_clips(name, cfg.clip, max_bad=cfg.data.max_bad, workers=cfg.data.workers, progress=progress)
         if source.faults:
             kinds = Counter(fault.reason for fault in source.faults)
             left_out = ", ".join(f"{count} {reason}" for reason, count in kinds.most_common())
