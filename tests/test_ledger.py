@@ -34,17 +34,17 @@ def lines(run):
 
 def test_every_kind_is_counted_by_source_and_each_file_listed_once(tmp_path):
     ledger = opened(tmp_path)
-    ledger.add(
-        1, [0, 0, 1], [Event(0, "no_audio", "a"), Event(1, "no_video", "s"), Event(0, "undecodable", "b", "why")]
-    )
-    ledger.add(2, [0, 0, 1], [Event(0, "no_audio", "a"), Event(0, "no_audio", "c")])
+    tried = (Event(0, "undecodable", "b", "why"), Event(0, "undecodable", "d", "too"), Event(0, "no_audio", "a"))
+    ledger.add(1, [0, 0, 1], [tried, (), (Event(1, "no_video", "s"),)])
+    ledger.add(2, [0, 0, 1], [(Event(0, "no_audio", "a"),), (Event(0, "no_audio", "c"),), ()])
     assert ledger.write(2) == {"data/no_audio": 3, "data/no_video": 1, "data/undecodable": 1}
     *named, totals = lines(tmp_path)
     assert named == [
         {"step": 0, "source": "films", "reason": "missing", "id": "gone.mp4"},
+        {"step": 1, "source": "films", "reason": "undecodable", "id": "b", "detail": "why"},
+        {"step": 1, "source": "films", "reason": "undecodable", "id": "d", "detail": "too"},
         {"step": 1, "source": "films", "reason": "no_audio", "id": "a"},
         {"step": 1, "source": "sounds", "reason": "no_video", "id": "s"},
-        {"step": 1, "source": "films", "reason": "undecodable", "id": "b", "detail": "why"},
         {"step": 2, "source": "films", "reason": "no_audio", "id": "c"},
     ]
     assert totals == {
@@ -52,11 +52,11 @@ def test_every_kind_is_counted_by_source_and_each_file_listed_once(tmp_path):
         "drawn": {"films": 4, "sounds": 2},
         "counts": {"films": {"no_audio": 3, "undecodable": 1}, "sounds": {"no_video": 1}},
     }
-    assert ledger.summary()[0] == ("films", "undecodable", 1, 1 / 4, "b")  # what costs clips comes first
+    assert ledger.summary()[0] == ("films", "undecodable", 1, 1 / 4, "b, d")  # what costs clips comes first
 
 
 def test_going_on_from_a_checkpoint_counts_as_if_nothing_had_happened(tmp_path):
-    batches = [([0, 1], [Event(0, "no_audio", f"f{step}"), Event(1, "silent", "s")]) for step in range(1, 9)]
+    batches = [([0, 1], [[Event(0, "no_audio", f"f{step}")], [Event(1, "silent", "s")]]) for step in range(1, 9)]
     (tmp_path / "straight").mkdir()
     (tmp_path / "stopped").mkdir()
     straight = opened(tmp_path / "straight")
@@ -79,7 +79,7 @@ def test_going_on_from_a_checkpoint_counts_as_if_nothing_had_happened(tmp_path):
 
 def test_a_run_that_starts_over_forgets(tmp_path):
     ledger = opened(tmp_path)
-    ledger.add(1, [0], [Event(0, "no_audio", "a")])
+    ledger.add(1, [0], [[Event(0, "no_audio", "a")]])
     ledger.write(1)
     assert [line["step"] for line in lines(tmp_path)] == [0, 1, 1]
     opened(tmp_path)
@@ -89,8 +89,8 @@ def test_a_run_that_starts_over_forgets(tmp_path):
 def test_harmless_kinds_are_listed_up_to_a_bound_and_fatal_ones_all(tmp_path):
     ledger = opened(tmp_path)
     count = LISTED + 10
-    ledger.add(1, [0] * count, [Event(0, "no_captions", str(i)) for i in range(count)])
-    ledger.add(2, [0] * count, [Event(0, "undecodable", str(i)) for i in range(count)])
+    ledger.add(1, [0] * count, [[Event(0, "no_captions", str(i))] for i in range(count)])
+    ledger.add(2, [0] * count, [[Event(0, "undecodable", str(i))] for i in range(count)])
     ledger.write(2)
     reasons = [line["reason"] for line in lines(tmp_path) if "reason" in line]
     assert (reasons.count("no_captions"), reasons.count("undecodable")) == (LISTED, count)
@@ -99,24 +99,24 @@ def test_harmless_kinds_are_listed_up_to_a_bound_and_fatal_ones_all(tmp_path):
 
 def test_too_many_bad_clips_are_an_error_that_names_them_but_not_before_enough_were_drawn(tmp_path):
     ledger = opened(tmp_path)
-    ledger.add(1, [0] * 64, [Event(0, "undecodable", "bad.mp4")])
+    ledger.add(1, [0] * 64, [[Event(0, "undecodable", "bad.mp4")]])
     assert ledger.excess() is None  # 1 of 64 tells nothing yet
-    ledger.add(2, [0] * 936, [Event(0, "undecodable", "bad.mp4")] * 9)
+    ledger.add(2, [0] * 936, [[Event(0, "undecodable", "bad.mp4")]] * 9)
     assert ledger.excess() is None  # 10 of 1000 is the threshold itself
-    ledger.add(3, [0] * 10, [Event(0, "undecodable", "worse.mp4")])
+    ledger.add(3, [0] * 10, [[Event(0, "undecodable", "worse.mp4")]])
     error = str(ledger.excess())
     assert "11 of 1010 clips (1.1 %)" in error
     assert "films: bad.mp4" in error
     assert "--data.max-bad" in error
     (tmp_path / "lenient").mkdir()
     lenient = opened(tmp_path / "lenient", max_bad=0.5)
-    lenient.add(1, [0] * 1000, [Event(0, "undecodable", "bad.mp4")] * 400)
+    lenient.add(1, [0] * 1000, [[Event(0, "undecodable", "bad.mp4")]] * 400)
     assert lenient.excess() is None
 
 
 def test_small_sources_are_judged_after_one_pass(tmp_path):
     ledger = opened(tmp_path, sources=[Clips("few", 20)])
-    ledger.add(1, [0] * 16, [Event(0, "undecodable", "bad.mp4")])
+    ledger.add(1, [0] * 16, [[Event(0, "undecodable", "bad.mp4")]])
     assert ledger.excess() is None
     ledger.add(2, [0] * 16, [])
     assert isinstance(ledger.excess(), DataError)
@@ -130,12 +130,13 @@ def test_faults_at_opening_beyond_the_threshold_are_an_error_but_missing_files_a
         check_faults(Clips("films", 100, broken), 0.05)
     check_faults(Clips("films", 100, broken), 0.07)
     check_faults(Clips("rotten links", 10, [Fault(id=str(i), reason="missing") for i in range(990)]), 0.0)
+    check_faults(Clips("short", 10, [Fault(id=str(i), reason="too_short") for i in range(90)]), 0.0)
     check_faults(Clips("silent", 10, [Fault(id="a", reason="bad_captions")]), 0.0)  # it gives clips all the same
 
 
 def test_lines_are_json_whatever_the_name(tmp_path):
     ledger = opened(tmp_path)
-    ledger.add(1, [0], [Event(0, "no_audio", 'né "日本"\n.mp4')])
+    ledger.add(1, [0], [[Event(0, "no_audio", 'né "日本"\n.mp4')]])
     ledger.write(1)
     assert all(json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines())
     assert lines(tmp_path)[1]["id"] == 'né "日本"\n.mp4'

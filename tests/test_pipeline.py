@@ -260,7 +260,9 @@ def test_a_worker_that_is_killed_is_said_plainly(stream):
     next(batches)
     for child in multiprocessing.active_children():
         child.kill()
-    with pytest.raises(DataError, match="process that decodes clips has died"):
+    with pytest.raises(
+        DataError, match=r"process that decodes clips has died(.|\n)*At work were\n  .*clip_000\d\d\.mp4"
+    ):
         take(batches, 40)
 
 
@@ -315,6 +317,28 @@ def test_evaluation_sees_every_item_once_in_order(folder, vocabulary, windows, c
         np.testing.assert_array_equal(batches[0]["video"][1, seen], expected["video"])
         np.testing.assert_array_equal(batches[0]["audio"][1, seen], expected["audio"])
     assert batches[0]["text"][1].tolist() == vocabulary.encode(item.captions[0].text, 6).tolist()
+
+
+def test_evaluation_takes_the_caption_nearest_to_the_middle_of_the_item_and_none_from_outside_it(items, vocabulary):
+    words = vocabulary.words
+    talk = [Caption(start, start + 1.0, words[2 + n]) for n, start in enumerate((-9.0, 0.1, 0.5, 2.5))]
+    silent = Caption(0.6, 0.8, "...")
+    part = dataclasses.replace(items[0], start=0.0, end=1.4, captions=(*talk, silent))
+    outside = dataclasses.replace(part, id="outside", captions=(talk[0], talk[3]))
+    whole = dataclasses.replace(part, id="whole", captions=(Caption(0, np.inf, words[9]), Caption(0, np.inf, words[8])))
+    source = Items([part, outside, whole])
+    how = {"clip": CLIP, "canvas": 32, "tokenizer": vocabulary, "windows": 1}
+    (batch,) = evaluation_batches(source, batch_size=3, **how)
+    assert batch["text"][:, 0].tolist() == [3, 0, 9]
+    assert batch["text_mask"].tolist() == [True, False, True]
+
+
+def test_a_picture_with_sound_is_heard_from_anywhere_in_it(stream, items):
+    frame = np.random.default_rng(0).integers(0, 255, (1, 40, 40, 3), np.uint8)
+    tone = (8000 * np.sin(np.arange(80_000) / 9)).astype(np.int16)
+    slide = Decoded(name="slide", video=frame, audio=tone, sample_rate=8000)
+    item = dataclasses.replace(items[0], media=slide, start=0.0, end=10.0, still=True, has_video=True, has_audio=True)
+    assert len(set(stream(items=[item], batch_size=20).batch(0)["starts"])) > 10
 
 
 def test_evaluation_leaves_out_what_cannot_be_decoded_and_says_so(items, vocabulary, tmp_path):

@@ -12,6 +12,10 @@ from rich.console import Console
 
 from tests.media import small_demo
 from vatt.config import Config, MeshConfig
+from vatt.data.crops import centre
+from vatt.data.items import Item
+from vatt.data.media.canvas import to_rgb
+from vatt.data.media.clip import decode_clip, probe
 from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from vatt.evals.run import evaluate_run
@@ -19,6 +23,7 @@ from vatt.jsonl import read_lines
 from vatt.train import loop
 from vatt.train.checkpoint import Checkpoints
 from vatt.train.log import read_metrics
+from vatt.train.replay import as_seen, replay
 from vatt.train.step import weights
 
 QUIET = Console(quiet=True)
@@ -333,6 +338,57 @@ def test_a_file_that_breaks_is_replaced_and_counted_where_that_is_allowed(fragil
     assert sum(totals["drawn"].values()) == 5 * cfg.batch_size
     assert counts["undecodable"] >= 1
     assert history(cfg)[5]["data/undecodable"] == counts["undecodable"]
+
+
+def test_what_was_trained_is_saved_when_the_media_go_away(straight, tmp_path, demo_media, monkeypatch):
+    folder = tmp_path / "media"
+    shutil.copytree(demo_media / "train", folder)
+    cfg = with_source(replace(straight[0], run=str(tmp_path / "run"), steps=40), folder)
+    cfg = replace(cfg, checkpoint=replace(cfg.checkpoint, every=100))
+    real = loop.Reporter.push
+
+    def unmount(self, step, *rest):
+        if step == 2:
+            folder.rename(tmp_path / "gone")
+        real(self, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Reporter, "push", unmount)
+        with pytest.raises(DataError, match=r"clips in a row cannot be decoded.*Is the disk there"):
+            run(cfg)
+    with Checkpoints(cfg.run, cfg.checkpoint, access="read") as checkpoints:
+        (saved,) = checkpoints.steps
+    assert saved >= 2
+    (tmp_path / "gone").rename(folder)
+    run(replace(cfg, steps=saved + 1))
+    assert list(history(cfg)) == list(range(1, saved + 2))
+
+
+def test_a_step_can_be_replayed(straight, tmp_path, monkeypatch):
+    cfg = straight[0]
+    seen = []
+    real = loop.sharding.put_batch
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.sharding, "put_batch", lambda batch, mesh: seen.append(batch) or real(batch, mesh))
+        run(replace(cfg, run=str(tmp_path / "run"), steps=2, evaluate=replace(cfg.evaluate, source="")))
+    folder = replay(tmp_path / "run", 2, QUIET, rows=3)
+    lines = read_lines(folder / "clips.jsonl")
+    assert len(lines) == 3
+    for row, line in enumerate(lines):
+        info = probe(str(folder / line["file"]))
+        assert (info.width, info.height) == (cfg.clip.size, cfg.clip.size)
+        assert info.has_audio == bool(seen[1]["audio_mask"][row])
+        rgb, audio = as_seen(cfg, seen[1], row, 2)
+        item = Item(id="", media=str(folder / line["file"]), end=info.end, has_audio=info.has_audio)
+        clip = replace(cfg.clip, samples=4_000)
+        again = decode_clip(item, 0.0, clip, crop=centre, canvas=clip.size)
+        picture = to_rgb(again["video"], again["video_box"], again["video_colour"], clip.size)
+        assert np.abs(picture.astype(int) - rgb).mean() < 8  # but for the codec, what the step was given
+        if audio is not None:
+            assert np.corrcoef(again["audio"], audio[:4_000])[0, 1] > 0.9
+    assert (folder / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(CheckpointError, match="has steps 1 to 2; there is no step 3"):
+        replay(tmp_path / "run", 3, QUIET, rows=3)
 
 
 def test_the_ledger_of_a_run_that_stopped_and_went_on_is_that_of_one_that_did_not(straight, tmp_path):

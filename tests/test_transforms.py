@@ -239,7 +239,7 @@ def test_colour_changes_follow_dmvrs_order():
 
 def test_what_is_drawn_has_the_shares_and_ranges_of_the_config():
     cfg = AugmentConfig(flip=0.3)
-    draws = {name: np.asarray(x) for name, x in draw(jax.random.key(0), 4000, cfg).items()}
+    draws = {name: np.asarray(x) for name, x in draw(jax.random.split(jax.random.key(0), 4000), cfg).items()}
     assert draws["flip"].mean() == pytest.approx(0.3, abs=0.03)
     assert draws["colour"].mean() == pytest.approx(0.8, abs=0.03)
     for name, centre, reach in (
@@ -251,6 +251,17 @@ def test_what_is_drawn_has_the_shares_and_ranges_of_the_config():
         assert stats.kstest(draws[name], stats.uniform(centre - reach, 2 * reach).cdf).pvalue > 0.01, name
     table = np.stack(list(draws.values())).astype(float)
     assert np.abs(np.corrcoef(table) - np.eye(6)).max() < 0.06  # drawn independently
+
+
+def test_a_part_of_a_batch_is_varied_as_it_is_in_the_whole():
+    cfg, key = config(audio_noise=0.05), jax.random.key(3)
+    batch = raw()
+    whole = run(cfg, batch, key)
+    part = to_model({name: x[B - 1 :] for name, x in batch.items()}, cfg, key, first=B - 1)
+    for name in ("video", "audio"):
+        np.testing.assert_allclose(part[name], whole[name][B - 1 :], atol=1e-5)
+    other = to_model({name: x[B - 1 :] for name, x in batch.items()}, cfg, key)
+    assert np.abs(other["audio"] - part["audio"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("resize", ["device", "host"])

@@ -274,6 +274,10 @@ class DataConfig:
     def __post_init__(self):
         check(self.workers >= 0, f"data.workers is {self.workers}; it must not be negative")
         check(0 <= self.max_bad <= 1, f"data.max_bad is {self.max_bad}; it is a share, in [0, 1]")
+        check(
+            len(set(self.sources)) == len(self.sources),
+            "data.sources names a source twice; to draw from one more often, set data.weights",
+        )
         check(all(weight > 0 for weight in self.weights), "data.weights must be above 0; leave a source out instead")
         check(
             len(self.weights) in (0, len(self.sources)),

@@ -24,7 +24,7 @@ LUMA = ((0.299, 0.114), (0.2126, 0.0722))
 PRECISION = jax.lax.Precision.HIGH
 
 
-def to_model(batch: dict, cfg: Config, key: jax.Array | None) -> dict:
+def to_model(batch: dict, cfg: Config, key: jax.Array | None, *, first: int = 0) -> dict:
     """The batch that the towers take, of one that the stream gives. Runs under `jax.jit`.
 
     Args:
@@ -34,6 +34,8 @@ def to_model(batch: dict, cfg: Config, key: jax.Array | None) -> dict:
         taken to be ready, and pass as they are; so does every other key.
       cfg: `clip`, `augment`, and the type that the model computes in.
       key: for augmentation. None: none of it, as in evaluation.
+      first: the row of the whole batch with which this one begins, if it is a part: what is drawn for a row depends on
+        key and row alone.
 
     Returns:
       `video` [B T H W C] of `cfg.model.dtype` and `audio` [B S] float32, both in [-1, 1] (noise may lead audio beyond
@@ -42,12 +44,14 @@ def to_model(batch: dict, cfg: Config, key: jax.Array | None) -> dict:
     out = {name: x for name, x in batch.items() if name not in ("video_box", "video_colour")}
     pictures, sound = (None, None) if key is None else jax.random.split(key)
     if "video_box" in batch:
-        out["video"] = _video(batch, cfg, pictures)
+        out["video"] = _video(batch, cfg, pictures, first)
     if "audio" in batch and batch["audio"].dtype == jnp.int16:
         audio = batch["audio"].astype(jnp.float32) / 32768
         if sound is not None and cfg.augment.audio_noise:
             deviation = cfg.augment.audio_noise * jnp.abs(audio).max(axis=1, keepdims=True)
-            audio = audio + deviation * jax.random.normal(sound, audio.shape)
+            audio = audio + deviation * jax.vmap(lambda key: jax.random.normal(key, audio.shape[1:]))(
+                _row_keys(sound, len(audio), first)
+            )
         out["audio"] = _masked(audio, batch.get("audio_mask"))
     return out
 
@@ -56,13 +60,17 @@ def _masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
 
-def _video(batch: dict, cfg: Config, key: jax.Array | None) -> jax.Array:
+def _row_keys(key: jax.Array, rows: int, first: int) -> jax.Array:
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(rows))
+
+
+def _video(batch: dict, cfg: Config, key: jax.Array | None, first: int) -> jax.Array:
     canvas, size = batch["video"], cfg.clip.size
     B, T, _, P = canvas.shape
     if canvas.shape[2] * 2 != P * 3 or cfg.canvas != P:
         made = f"augment.resize {cfg.augment.resize} makes them {cfg.canvas} wide"
         raise ValueError(f"canvases are {canvas.shape}; {made}")
-    draws = None if key is None else draw(key, B, cfg.augment)
+    draws = None if key is None else draw(_row_keys(key, B, first), cfg.augment)
     flip = draws["flip"] if draws is not None and cfg.augment.flip else None
     resize = _exact(size, flip) if size == P else _resampler(batch["video_box"], P, size, flip)
 
@@ -172,20 +180,21 @@ def to_rgb(yuv: Planes, colour: jax.Array) -> Planes:
     return [jnp.clip(mix(i), 0, 1) for i in range(3)]
 
 
-def draw(key: jax.Array, clips: int, cfg: AugmentConfig) -> dict[str, jax.Array]:
-    """What augmentation draws for each clip: [B] each. Factors and shares as DMVR's `color_default_augm` has them."""
-    keys = jax.random.split(key, 6)
+def draw(keys: jax.Array, cfg: AugmentConfig) -> dict[str, jax.Array]:
+    """What augmentation draws for each clip, of its key: [B] each. Factors and shares are those of DMVR's
+    `color_default_augm`."""
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (6,)))(keys)  # in [0, 1)
 
-    def uniform(i: int, centre: float, reach: float) -> jax.Array:
-        return jax.random.uniform(keys[i], (clips,), minval=centre - reach, maxval=centre + reach)
+    def between(i: int, centre: float, reach: float) -> jax.Array:
+        return centre + reach * (2 * draws[:, i] - 1)
 
     return {
-        "flip": jax.random.uniform(keys[0], (clips,)) < cfg.flip,
-        "colour": jax.random.uniform(keys[1], (clips,)) < cfg.colour,
-        "brightness": uniform(2, 0, cfg.brightness),
-        "saturation": uniform(3, 1, cfg.saturation),
-        "contrast": uniform(4, 1, cfg.contrast),
-        "hue": uniform(5, 0, cfg.hue),
+        "flip": draws[:, 0] < cfg.flip,
+        "colour": draws[:, 1] < cfg.colour,
+        "brightness": between(2, 0, cfg.brightness),
+        "saturation": between(3, 1, cfg.saturation),
+        "contrast": between(4, 1, cfg.contrast),
+        "hue": between(5, 0, cfg.hue),
     }
 
 

@@ -251,22 +251,22 @@ def add_replay(commands) -> None:
         "rebuild the batch that a step of a run saw",
         "Rebuilds the very batch that a step of RUN trained on, and writes its clips as media to look at, varied as "
         "the model saw them, with a contact sheet (sheet.png) and a list (clips.jsonl).",
-        ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 -o /tmp/batch --list"],
+        ["vatt data replay runs/demo --step 120", "vatt data replay runs/demo --step 120 --rows 8 -o batch120"],
     )
-    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
-    parser.add_argument(
-        "--step", type=int, required=True, help="the step, as metrics.jsonl and error messages number it"
-    )
+    parser.add_argument("folder", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument("--step", type=int, required=True, help="the step, numbered as in metrics.jsonl")
+    parser.add_argument("--rows", type=int, default=64, help="how many clips, from the first on (default 64)")
     parser.add_argument("-o", "--out", default="", help="where to (default RUN/replay/STEP)")
-    parser.add_argument("--list", action="store_true", help="only print which clips they were; decode nothing")
 
     def replay(options) -> int:
+        if options.rows < 1:
+            parser.error("--rows must be at least 1")
         from vatt.cli import before_jax, make_console
 
         before_jax()
         from vatt.train.replay import replay
 
-        replay(options.folder, options.step, options.out, make_console(), write=not options.list)
+        replay(options.folder, options.step, make_console(), rows=options.rows, out=options.out)
         return 0
 
     parser.set_defaults(run=replay)

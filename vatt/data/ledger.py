@@ -55,12 +55,13 @@ class Ledger:
                     self._list(0, Event(number, fault.reason, fault.id, fault.detail))
             self._lines.flush()
 
-    def add(self, step: int, drawn: Sequence[int], events: Iterable[Event]) -> None:
-        """Enters a batch: the numbers of the sources its clips came from, and its events."""
+    def add(self, step: int, drawn: Sequence[int], events: Iterable[Sequence[Event]]) -> None:
+        """Enters a batch: the numbers of the sources its clips came from, and the events of each clip."""
         self.drawn.update(drawn)
-        for event in events:
-            self.counts[event.source, event.reason] += 1
-            self._list(step, event)
+        for of_clip in events:
+            self.counts.update({(event.source, event.reason) for event in of_clip})  # a clip counts once
+            for event in of_clip:
+                self._list(step, event)
 
     def write(self, step: int) -> dict[str, float]:
         """Writes the counts after `step`, once. Returns them, of all sources, as metrics: {"data/no_audio": 12}."""
@@ -86,8 +87,9 @@ class Ledger:
             files = [f"{self.names[number]}: {id}" for number, ids in seen.items() for id in sorted(ids)]
             return DataError(
                 f"{bad} of {drawn} clips ({100 * bad / drawn:.1f} %) could not be decoded, more than data.max_bad "
-                f"{self.max_bad:g}. Repair or remove these files (vatt data check tells what is wrong), or raise "
-                f"--data.max-bad; what was trained is saved:\n{listed(files)}"
+                f"{self.max_bad:g}; what was trained is saved. Put these files back as they were, or raise "
+                "--data.max-bad, and the same command goes on; to train without them is another run (--run). vatt data "
+                f"check tells what is wrong with them:\n{listed(files)}"
             )
         return None
 

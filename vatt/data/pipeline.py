@@ -11,9 +11,10 @@ import grain
 import numpy as np
 
 from vatt.config import AugmentConfig, ClipConfig
+from vatt.data.captions import nearest
 from vatt.data.crops import evaluation_crops
-from vatt.data.items import Source
-from vatt.data.media.clip import decode_clip
+from vatt.data.items import Item, Source
+from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
 from vatt.data.workers import Decoder, Workers
 from vatt.errors import ConfigError, DataError, MediaError
@@ -83,9 +84,10 @@ class TrainStream:
         ]
         self.order = grain.MapDataset.mix(orders, weights or [len(source) for source in sources])
 
-    def batch(self, step: int) -> dict:
-        """The batch of a step (from 0). Raises DataError when clip after clip of a source cannot be decoded."""
-        return collate([self.decoder(position, *self._draw(position)) for position in self._positions(step)])
+    def batch(self, step: int, *, rows: int | None = None) -> dict:
+        """The batch of a step (from 0), or its first rows. Raises DataError when clip after clip of a source cannot be
+        decoded."""
+        return collate([self.decoder(position, *self._draw(position)) for position in self._positions(step)[:rows]])
 
     def iterate(self, start_step: int = 0) -> Generator[dict]:
         """The batches from `start_step` on, without end; decoded ahead by workers, which `close()` stops.
@@ -106,7 +108,9 @@ class TrainStream:
                 for _ in range(self.local):
                     examples.append(workers.result(ahead.popleft()))
                     ahead.append(submit())
-                yield collate(examples)
+                batch = collate(examples)
+                del examples  # while the batch is trained on, its clips need not stay in memory twice
+                yield batch
         finally:
             workers.close()
 
@@ -171,7 +175,8 @@ def evaluation_batches(
       video, video_box, video_colour, audio
                   as `TrainStream` gives them, but [B W ...]
       video_mask, audio_mask  [B] bool
-      text        [B L] int32: the first caption that has words; text_mask [B] is False where there is none
+      text        [B L] int32: the caption with words nearest to the middle of the item, and within it; text_mask [B]
+                  is False where there is none
       valid       [B] False on the rows that fill the last batch, which are zero
       ids         list of the valid items
 
@@ -217,7 +222,7 @@ class _View(NamedTuple):
 
     def __call__(self, index: int) -> dict:
         item, clip = self.source[index], self.clip
-        first, last = (0.0, 0.0) if item.still else item.room(clip.seconds)
+        first, last = item.room(clip.seconds) if item.has_audio or not item.still else (0.0, 0.0)
         starts = np.linspace(first, last, self.windows) if self.windows > 1 else [(first + last) / 2]
         views = [
             decode_clip(item, float(start), clip, crop=crop, canvas=self.canvas)
@@ -225,16 +230,27 @@ class _View(NamedTuple):
             for crop in evaluation_crops(self.crops)
         ]
         stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
-        encoded = (self.tokenizer.encode(caption.text, clip.words) for caption in item.captions)
-        text = next((ids for ids in encoded if ids[0] != PAD), self.tokenizer.encode("", clip.words))
+        text = self._text(item)
         return stacked | {
             "video_mask": views[0]["video_mask"],
-            "audio_mask": views[0]["audio_mask"] & stacked["audio"].any(),  # silence is no sound to be found by
+            "audio_mask": views[0]["audio_mask"] & (not is_silent(stacked["audio"])),  # no sound to be found by
             "text": text,
             "text_mask": text[0] != PAD,
             "valid": np.True_,
             "ids": item.id,
         }
+
+    def _text(self, item: Item) -> np.ndarray:
+        """The caption nearest to the middle of the item, of those that hold within it and have words. [L]"""
+        spoken = {
+            caption: ids
+            for caption in item.captions
+            if caption.start <= item.end
+            and caption.end >= item.start
+            and (ids := self.tokenizer.encode(caption.text, self.clip.words))[0] != PAD
+        }
+        chosen = nearest(tuple(spoken), item.start, item.end, 1)
+        return spoken[chosen[0]] if chosen else self.tokenizer.encode("", self.clip.words)
 
 
 def _filled(batch: dict, size: int) -> dict:

@@ -19,6 +19,9 @@ from vatt.errors import DataError, MediaError, listed
 SLACK = 1e-6  # seconds; 3.2 s cut from a film at 71.3 s may come out shorter by a rounding error
 
 
+NOT_BAD = ("missing", "too_short")  # left out and told of, but nothing that is broken
+
+
 class MediaSource:
     """Media files, or members of archives: a Source in the order of its listing. Nothing is read to make an item."""
 
@@ -56,9 +59,9 @@ def open_clips(
 
 
 def check_faults(source: Source, max_bad: float) -> None:
-    """Raises DataError if more than `max_bad` of a source's files were left out when it was opened. Files that are
-    merely not there do not count: links rot, and published sets are seldom whole."""
-    bad = [fault for fault in source.faults if FAULTS[fault.reason].fatal and fault.reason != "missing"]
+    """Raises DataError if more than `max_bad` of a source's files were left out when it was opened. Those that are
+    merely not there do not count (links rot, and published sets are seldom whole), nor those shorter than a clip."""
+    bad = [fault for fault in source.faults if FAULTS[fault.reason].fatal and fault.reason not in NOT_BAD]
     total = len(source) + len(bad)
     if len(bad) > max_bad * total:
         kinds = Counter(fault.reason for fault in bad)

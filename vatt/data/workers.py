@@ -4,6 +4,7 @@ What is decoded depends on the position in the stream alone, so neither the kind
 batch. This module loads neither jax nor Grain: a process that decodes starts in under a second.
 """
 
+import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
@@ -21,9 +22,9 @@ from vatt.data.captions import nearest
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
 from vatt.data.ledger import Event
-from vatt.data.media.clip import decode_clip
+from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
-from vatt.errors import DataError, MediaError
+from vatt.errors import DataError, MediaError, listed
 
 TRIES = 16  # items of a source tried in turn before the stream gives up: bad clips are rare, or the disk is gone
 
@@ -77,7 +78,7 @@ class Decoder:
             lacks.append("no_video")
         if not example["audio_mask"]:
             lacks.append("no_audio")
-        elif not example["audio"].any():  # digital silence would pair every silent clip with every other
+        elif is_silent(example["audio"]):  # it would pair every silent clip with every other
             example["audio_mask"] = np.array(False)
             lacks.append("silent")
         example["text"] = np.full((clip.candidates, clip.words), PAD, np.int32)
@@ -93,7 +94,7 @@ class Decoder:
 
     def _start(self, item: Item, rng: np.random.Generator) -> float:
         """On the grid of the frame rate, which is also that of prepared sets: their frames are then the original's."""
-        if item.still:
+        if item.still and not item.has_audio:
             return item.start
         first, last = item.room(self.clip.seconds)
         steps = int((last - first) * self.clip.fps + 1e-6)
@@ -105,7 +106,8 @@ class Workers:
     interpreter lock, which threads that decode very short clips spend half their time on."""
 
     def __init__(self, decoder: Decoder, *, count: int, kind: Literal["thread", "process"]):
-        self._decoder = decoder
+        self._decoder, self._count = decoder, count
+        self._waiting: dict[Future, tuple[int, int]] = {}  # in the order in which they were submitted
         self._pool: Executor
         if kind == "thread":
             self._pool, self._call = ThreadPoolExecutor(count), decoder
@@ -125,27 +127,36 @@ class Workers:
     def submit(self, position: int, number: int, index: int) -> Future:
         """Raises DataError if a process of the pool has died."""
         try:
-            return self._pool.submit(self._call, position, number, index)
+            future = self._pool.submit(self._call, position, number, index)
         except BrokenProcessPool as error:
-            raise _died() from error
+            raise self._died() from error
+        self._waiting[future] = (number, index)
+        return future
 
-    @staticmethod
-    def result(future: Future) -> dict:
+    def result(self, future: Future) -> dict:
         """What `submit` promised. Raises DataError if no clip can be decoded, or its process died."""
         try:
-            return future.result()
+            result = future.result()
         except BrokenProcessPool as error:
-            raise _died() from error
+            raise self._died() from error
+        del self._waiting[future]
+        return result
+
+    def _died(self) -> DataError:
+        broken = [at for future, at in self._waiting.items() if future.done() and future.exception() is not None]
+        clips = []
+        for number, index in broken[: self._count]:  # tasks are begun in their order
+            source = self._decoder.sources[number]
+            with contextlib.suppress(MediaError):
+                clips.append(f"{source.name}: {source[index].id}")
+        return DataError(
+            "a process that decodes clips has died: the system may have run out of memory (see data.workers), somebody "
+            "killed it, or a clip crashes the decoder; vatt data check finds those. The same command goes on from the "
+            f"last checkpoint. At work were\n{listed(clips)}"
+        )
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-
-
-def _died() -> DataError:
-    return DataError(
-        "a process that decodes clips has died: the system may have run out of memory (see data.workers), or somebody "
-        "killed it. The same command goes on from the last checkpoint"
-    )
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

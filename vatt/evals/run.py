@@ -1,6 +1,7 @@
 """Evaluates a run from its folder alone."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from vatt import sharding
 from vatt.config import Config, MeshConfig
+from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips
@@ -26,7 +28,7 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     Args:
       run: the folder that `vatt pretrain` wrote.
       step: "latest", "best", or a number of steps.
-      source: folder of clips; "" for the one that the run's configuration names.
+      source: of held-out clips (see `vatt data --help`); "" for the one that the run's configuration names.
 
     Raises:
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
@@ -40,7 +42,8 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
         state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
     with bar(console, source) as progress:
-        clips = open_clips(source, cfg.clip, max_bad=cfg.data.max_bad, progress=progress)
+        clips = open_clips(source, cfg.clip, max_bad=1.0, progress=progress)  # what is left out is said, not refused
+    print_faults(console, clips)
     return evaluate_source(cfg, clips, read_tokenizer(run), task, mesh, state, console)
 
 
@@ -60,14 +63,26 @@ def evaluate_source(
         workers=cfg.data.workers,
         failed=failed,
     )
-    result = evaluate(task, mesh, weights(state), state["stats"], batches)
-    if failed:
+    try:
+        return evaluate(task, mesh, weights(state), state["stats"], batches)
+    finally:
+        if failed:
+            console.print(
+                f"{source.name}: {len(failed)} of {len(source)} clips cannot be decoded and are not in the figures:\n"
+                + listed([str(error) for error in failed]),
+                highlight=False,
+            )
+
+
+def print_faults(console: Console, source: Source) -> None:
+    """Says what was left out of a source when it was opened, or will be masked."""
+    if source.faults:
+        kinds = Counter(fault.reason for fault in source.faults).most_common()
         console.print(
-            f"{source.name}: {len(failed)} of {len(source)} clips cannot be decoded and are not in the figures:\n"
-            + listed([str(error) for error in failed]),
+            f"{source.name}: {len(source)} clips. {'; '.join(f'{n} x {FAULTS[kind].says}' for kind, n in kinds)}:\n"
+            + listed([f"{fault.id}: {fault.detail}" if fault.detail else fault.id for fault in source.faults]),
             highlight=False,
         )
-    return result
 
 
 def _find_step(checkpoints: Checkpoints, step: str) -> int:

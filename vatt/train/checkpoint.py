@@ -73,6 +73,8 @@ def open_run(cfg: Config, sources: Sequence[Source], tokenizer: Tokenizer) -> Pa
         name = _tokenizer_file(tokenizer)
         tokenizer.save(run / f"{name}.partial")
         (run / f"{name}.partial").replace(run / name)
+        for other in {"tokenizer.json", "vocabulary.txt"} - {name}:  # of a start that came to nothing
+            (run / other).unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
             f"{run}: cannot be written ({error.strerror}); choose another folder with --run"

@@ -17,14 +17,14 @@ from vatt import sharding
 from vatt.config import Config
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
-from vatt.data.ledger import LEDGER_FILE, Ledger
+from vatt.data.ledger import Ledger
 from vatt.data.listing.rows import absolute
 from vatt.data.pipeline import LISTED, TrainStream
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec
-from vatt.errors import ConfigError, DataError, NonFiniteError
+from vatt.errors import NAMED, ConfigError, DataError, NonFiniteError
 from vatt.evals.retrieval import Retrieval
-from vatt.evals.run import evaluate_source
+from vatt.evals.run import evaluate_source, print_faults
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_tokenizer
@@ -70,6 +70,12 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         def measure(heldout: Source) -> Retrieval:
             return evaluate_source(cfg, heldout, tokenizer, task, mesh, state, console)
 
+        def save(result: Retrieval | None = None) -> None:
+            reporter.flush()  # what is saved has been seen to be finite
+            ledger.write(step)
+            checkpoints.save(step, state, result.named() if result else None)
+            reporter.resume()
+
         result, excess = None, None
         with contextlib.ExitStack() as stack:
             stack.enter_context(contextlib.closing(log))
@@ -78,31 +84,33 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
             batches = stack.enter_context(contextlib.closing(stream.iterate(step)))
             reporter = Reporter(cfg, mesh, log, screen, ledger)
             train_step = make_step(cfg, task, mesh)
-            while step < cfg.steps:
-                with reporter.waiting():
-                    batch = next(batches)
-                origin = {name: batch.pop(name) for name in LISTED}
-                with jax.set_mesh(mesh):
-                    state, metrics = train_step(state, sharding.put_batch(batch, mesh))
-                step += 1
-                reporter.push(step, origin, metrics)
+            try:
+                while step < cfg.steps:
+                    with reporter.waiting():
+                        batch = next(batches)
+                    origin = {name: batch.pop(name) for name in LISTED}
+                    with jax.set_mesh(mesh):
+                        state, metrics = train_step(state, sharding.put_batch(batch, mesh))
+                    step += 1
+                    reporter.push(step, origin, metrics)
 
-                result = None
-                due = cfg.evaluate.every and step % cfg.evaluate.every == 0
-                if heldout and (due or step == cfg.steps):
-                    reporter.flush()
-                    result = measure(heldout)
-                    log.write(step, {f"retrieval/{name}": value for name, value in result.named().items()})
-                    reporter.resume()
-                excess = ledger.excess()
-                stopping = interrupt.asked or step == cfg.steps or excess
-                if stopping or step % cfg.checkpoint.every == 0:
-                    reporter.flush()  # what is saved has been seen to be finite
-                    ledger.write(step)
-                    checkpoints.save(step, state, result.named() if result else None)
-                    reporter.resume()
-                if stopping:
-                    break
+                    result = None
+                    due = cfg.evaluate.every and step % cfg.evaluate.every == 0
+                    if heldout and (due or step == cfg.steps):
+                        reporter.flush()
+                        result = measure(heldout)
+                        log.write(step, {f"retrieval/{name}": value for name, value in result.named().items()})
+                        reporter.resume()
+                    excess = ledger.excess()
+                    stopping = interrupt.asked or step == cfg.steps or excess
+                    if stopping or step % cfg.checkpoint.every == 0:
+                        save(result)
+                    if stopping:
+                        break
+            except DataError:  # a disk is gone, or held-out clips cannot be ranked: what was trained is not lost
+                if step:
+                    save()
+                raise
         checkpoints.wait()
         if excess:
             raise excess
@@ -144,14 +152,15 @@ class Reporter:
         if self._pending is None:
             return
         (step, origin, metrics, waited), self._pending = self._pending, None
-        self.ledger.add(step, origin["sources"], [event for events in origin["events"] for event in events])
+        self.ledger.add(step, origin["sources"], origin["events"])
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         bad = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(
                 f"step {step}: {', '.join(bad)}. Checkpoints before it are intact; a lower optim.learning_rate or "
-                "optim.clip_norm 1 often helps, with another --run. vatt data replay shows the batch. Its clips: "
-                + ", ".join(origin["ids"])
+                f"optim.clip_norm 1 often helps, with another --run. vatt data replay {self.cfg.run} --step {step} "
+                f"shows the batch. Its clips: {', '.join(origin['ids'][:NAMED])}"
+                + (f" and {len(origin['ids']) - NAMED} more" if len(origin["ids"]) > NAMED else "")
             )
         if self._first:  # it compiled, which is no measure of speed
             self._meter.reset()
@@ -187,10 +196,7 @@ def open_sources(cfg: Config, console: Console) -> tuple[list[Source], Source | 
     def opened(name: str) -> Source:
         with bar(console, name) as progress:
             source = open_clips(name, cfg.clip, max_bad=cfg.data.max_bad, workers=cfg.data.workers, progress=progress)
-        if source.faults:
-            kinds = Counter(fault.reason for fault in source.faults)
-            left_out = ", ".join(f"{count} {reason}" for reason, count in kinds.most_common())
-            console.print(f"{name}: {len(source)} clips; {left_out} (named in {LEDGER_FILE}).", highlight=False)
+        print_faults(console, source)
         return source
 
     sources = [opened(name) for name in cfg.data.sources]

@@ -3,14 +3,13 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from vatt import transforms
+from vatt.config import Config
 from vatt.data.items import Source
 from vatt.data.media.canvas import write_clip
 from vatt.data.show import draw
@@ -21,12 +20,17 @@ from vatt.tasks.pretrain import AUGMENTATION
 from vatt.train.checkpoint import check_sources, read_config, read_tokenizer
 from vatt.train.loop import open_stream
 from vatt.train.step import step_key
+from vatt.transforms import to_model
 
 SHOWN = 24  # clips on the contact sheet
 
 
-def replay(run: str | Path, step: int, out: str | Path, console: Console, *, write: bool = True) -> Path | None:
-    """Prints which clips step `step` (from 1) of a run saw and, if `write`, leaves them in `out` as media.
+def replay(run: str | Path, step: int, console: Console, *, rows: int, out: str | Path = "") -> Path:
+    """Writes the first `rows` clips of the batch that step `step` (from 1) of a run saw, as the model saw them.
+
+    Returns:
+      The folder that holds them: `out`, or RUN/replay/STEP. clips.jsonl tells of each its source, id, start (seconds),
+      captions and what it lacked; sheet.png shows them.
 
     Raises:
       CheckpointError: not a run, no such step, or sources that have changed since.
@@ -43,38 +47,34 @@ def replay(run: str | Path, step: int, out: str | Path, console: Console, *, wri
     sources = [opened(name) for name in cfg.data.sources]
     check_sources(run, sources)
     tokenizer = read_tokenizer(run)
-    stream = open_stream(cfg, sources, tokenizer)
-    if not write:
-        table = Table("", "source", "clip", box=box.SIMPLE_HEAD)
-        for row, (number, index) in enumerate(stream.drawn(step - 1)):
-            table.add_row(str(row), sources[number].name, sources[number][index].id)
-        console.print(table, highlight=False)
-        return None
-
-    batch = stream.batch(step - 1)
-    events = batch.pop("events")
-    lists = {name: batch.pop(name) for name in ("ids", "starts", "sources")}
-    seen = jax.device_get(
-        transforms.to_model(batch, cfg, jax.random.fold_in(step_key(cfg.seed, step - 1), AUGMENTATION))
-    )
+    batch = open_stream(cfg, sources, tokenizer).batch(step - 1, rows=rows)
     folder = Path(out) if out else Path(run) / "replay" / str(step)
     folder.mkdir(parents=True, exist_ok=True)
-    examples = []
+    examples: list[dict[str, Any]] = []
     with (folder / "clips.jsonl").open("w", encoding="utf-8") as lines:
-        for row, (name, start, number) in enumerate(zip(*lists.values(), strict=True)):
+        for row, (name, start, number) in enumerate(zip(batch["ids"], batch["starts"], batch["sources"], strict=True)):
+            rgb, audio = as_seen(cfg, batch, row, step)
             captions = [tokenizer.decode(ids) for ids in batch["text"][row][batch["text_mask"][row]]]
-            rgb = None
-            if batch["video_mask"][row]:
-                rgb = np.clip((seen["video"][row].astype(np.float32) + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
-            audio = batch["audio"][row] if batch["audio_mask"][row] else None
             file = f"{row:04d}-{re.sub(r'[^0-9A-Za-z._-]+', '_', name)[-80:]}.mp4"
-            write_clip(folder / file, rgb, cfg.clip.fps, audio, cfg.clip.sample_rate)
+            if rgb is not None or audio is not None:
+                write_clip(folder / file, rgb, cfg.clip.fps, audio, cfg.clip.sample_rate)
             line = {"file": file, "source": sources[number].name, "id": name, "start": start, "captions": captions}
-            line["events"] = [event.reason for event in events[row]]
+            line["events"] = [event._asdict() for event in batch["events"][row]]
             lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             title = f"{row}  {name}  {start:.2f} s"
             examples.append({"rgb": rgb, "audio": audio, "captions": captions, "title": title})
-            console.print(f"{row:4d}  {sources[number].name}  {name}  from {start:.2f} s", highlight=False)
-    draw(examples[:SHOWN], folder / "sheet.png")
-    console.print(f"{folder}: {len(examples)} clips, clips.jsonl and sheet.png")
+            replaced = "".join(f", in place of {e.id}" for e in batch["events"][row] if e.reason == "undecodable")
+            console.print(f"{row:4d}  {sources[number].name}  {name}  from {start:.2f} s{replaced}", highlight=False)
+    draw(examples[:SHOWN], folder / "sheet.png", heading=f"{run}: step {step}")
+    console.print(f"{folder}: {len(examples)} of {cfg.batch_size} clips, clips.jsonl and sheet.png", highlight=False)
     return folder
+
+
+def as_seen(cfg: Config, batch: dict, row: int, step: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What the model saw and heard of a row: [T H W 3] uint8 and [S] int16, each None where it is masked."""
+    names = ("video", "video_box", "video_colour", "video_mask", "audio", "audio_mask")
+    key = jax.random.fold_in(step_key(cfg.seed, step - 1), AUGMENTATION)
+    seen = jax.device_get(to_model({name: batch[name][row : row + 1] for name in names}, cfg, key, first=row))
+    rgb = np.rint((seen["video"][0].astype(np.float32) + 1) * 127.5).clip(0, 255).astype(np.uint8)
+    audio = np.rint(seen["audio"][0] * 32768).clip(-32768, 32767).astype(np.int16)
+    return rgb if batch["video_mask"][row] else None, audio if batch["audio_mask"][row] else None
