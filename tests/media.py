@@ -24,7 +24,7 @@ def small_demo(folder: Path, run: Path, **changes) -> Config:
         steps=6,
         batch_size=16,
         model=model,
-        data=replace(cfg.data, sources=(str(folder / "train"),)),
+        data=replace(cfg.data, sources=(str(folder / "train"),), worker_kind="thread"),
         evaluate=replace(cfg.evaluate, source=str(folder / "heldout"), every=0, batch_size=16),
         checkpoint=replace(cfg.checkpoint, every=2),
         log=replace(cfg.log, every=1, tensorboard=False),
