@@ -72,7 +72,8 @@ def main(args: Args) -> None:
         table.add_column(column, justify="right" if column else "left")
     for (name, times), compiled in zip(seconds.items(), (transform, *steps.values()), strict=True):
         share = f"{ratio(times, seconds['step on raw clips']):.1%}"
-        memory = f"{compiled.memory_analysis().temp_size_in_bytes / 1e6:.0f}"
+        analysis = compiled.memory_analysis()
+        memory = f"{analysis.temp_size_in_bytes / 1e6:.0f}" if analysis else "?"
         table.add_row(name, f"{1e3 * statistics.median(times):.1f}", spread(times), share, memory)
     Console().print(table)
 

@@ -157,7 +157,7 @@ def _builder(source: str, place: str, folder: str):
 
     name, _, version = place.partition(":")
     where = absolute_path(folder) if folder else os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    files = tfds.core.read_only_builder.builder_from_files
+    files = tfds.core.read_only_builder.builder_from_files  # pyright: ignore[reportAttributeAccessIssue]
     try:
         return files(name, data_dir=absolute_path(where), **({"version": version} if version else {}))
     except tfds.core.DatasetNotFoundError as error:

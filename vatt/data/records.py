@@ -115,12 +115,12 @@ def serialise(record: Record) -> bytes:
 def _serialiser():
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-    return ExampleSerializer(features().get_serialized_info())
+    return ExampleSerializer(features().get_serialized_info())  # pyright: ignore[reportArgumentType]
 
 
 def parse(data: bytes) -> Record:
     """What `serialise` was given."""
-    return from_example(features().deserialize_example_np(data))
+    return from_example(features().deserialize_example_np(data))  # pyright: ignore[reportArgumentType]
 
 
 def from_example(example: dict[str, Any]) -> Record:
@@ -283,7 +283,8 @@ class PreparedSource:
         if self._records is None:
             import tensorflow_datasets as tfds
 
-            self._records = tfds.builder_from_directory(str(self.folder)).as_data_source(split=self.split)
+            builder: Any = tfds.builder_from_directory(str(self.folder))
+            self._records = builder.as_data_source(split=self.split)
         return self._records
 
     def _lengths(self) -> np.ndarray:

@@ -81,7 +81,7 @@ def _describe_to_tfds(out: Path, splits: dict[str, dict], made: dict) -> None:
 
     config = ", ".join(f"{name} {value}" for name, value in made["config"].items())
     template = tfds.core.ShardedFileTemplate(
-        data_dir=out,
+        data_dir=out,  # pyright: ignore[reportArgumentType]
         dataset_name=NAME,
         filetype_suffix="array_record",
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
