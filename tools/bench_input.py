@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 from unittest.mock import patch
 
+import av
 import tyro
 from rich import box
 from rich.console import Console
@@ -144,7 +145,7 @@ def several(args: Args, cfg: Config, sources: dict[str, Source], console: Consol
 
 # Stage -> the function that does it, as (module or class, name). A stage within another is taken off the outer one.
 STAGES = {
-    "open": (media, "opened"),
+    "open": (av, "open"),
     "video decode": (gather.Pictures, "feed"),
     "cut pictures": (gather.Pictures, "_draw"),
     "audio decode": (gather.Sound, "feed"),
