@@ -62,7 +62,7 @@ def test_pretrain_evaluate_plot(demo_media, tmp_path):
     assert (run / "retrieval.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_ctrl_c_saves_and_the_same_command_goes_on(demo_media, tmp_path, name):
     """A terminal sends SIGINT to the whole group, decoders included; a scheduler sends SIGTERM."""
     args = [*demo_args(demo_media, tmp_path / "run"), "--steps", "200"]

@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_that_evaluation_needs(straight):
     assert {line["step"] for line in read_metrics(cfg.run) if "retrieval/text_to_video/R@1" in line} == {6}
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", [1, 3, *(pytest.param(step, marks=pytest.mark.slow) for step in (2, 5))])
 def test_stopping_anywhere_and_going_on_gives_the_same_losses_bit_for_bit(straight, tmp_path, monkeypatch, stop):
     cfg = replace(straight[0], run=str(tmp_path / "run"))
 
