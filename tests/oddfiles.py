@@ -160,6 +160,13 @@ def song(path: Path, rate: int = 48_000, late_tone: float = 0.0, **kwargs: Any) 
     return Clip(1.5, None, 1.5 - late_tone)
 
 
+def uneven(path: Path, audio: str, late_tone: float = 0.0, **kwargs: Any) -> Clip:
+    """Noise, then a faint tone: the bit rate at the beginning promises a third of the length. Read at its end."""
+    loud = 0.4 * np.random.default_rng(0).standard_normal(5 * 48_000)
+    write(path, sound=np.concatenate([loud, tone(15, 48_000)]), audio=audio, **kwargs)
+    return Clip(18.0, None, 13.0 - late_tone)
+
+
 def varying(path: Path) -> Clip:
     times = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.11, 0.2], 40))
     times -= times[0]
@@ -381,6 +388,8 @@ ODD: dict[str, Make] = {
     "hevc.mp4": lambda path: counted(path, video="libx265"),
     "vp9_opus.webm": lambda path: counted(path, video="libvpx-vp9", audio="libopus"),
     "mpeg4.avi": lambda path: counted(path, video="mpeg4", audio="libmp3lame", late_video=0.04, late_tone=LAME),
+    "h264b.avi": lambda path: counted(path, audio="libmp3lame", late_tone=LAME),
+    "mpeg4b.avi": lambda p: counted(p, video="mpeg4", audio="libmp3lame", late_tone=LAME, options={"bf": "2", "g": "12"}),
     "ten_bit.mp4": lambda path: counted(path, pix_fmt="yuv420p10le"),
     "yuv444_odd.mkv": lambda path: counted(path, size=(65, 67), pix_fmt="yuv444p"),
     "surround.mp4": lambda path: counted(path, channels=6, layout="5.1"),
@@ -418,6 +427,9 @@ ODD: dict[str, Make] = {
     "plain.flac": lambda path: song(path, audio="flac"),
     "plain.mp3": lambda path: song(path, audio="libmp3lame"),
     "plain.aac": lambda path: song(path, late_tone=AAC),
+    "vbr.mp3": lambda path: uneven(path, "libmp3lame", container_options={"write_xing": "0"}, late_tone=LAME),
+    "vbr.aac": lambda path: uneven(path, "aac", late_tone=AAC),
+    "flac_8khz.mkv": lambda path: counted(path, rate=8000, audio="flac"),
     "plain.opus": lambda path: song(path, audio="libopus"),
     "absurd_rate.wav": absurd_rate,
     # Colours and shapes
