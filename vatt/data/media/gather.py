@@ -101,7 +101,7 @@ class Pictures:
         # Packets of the clip, from the last key frame before it on: once all are there, or many bytes of them, it
         # shows which are needed.
         self.waiting: list | None = []
-        # AVI stores no times, but the frames at a steady rate. A decoder gives one for each that it takes, but for those
+        # AVI stores no times, but frames at a steady rate. A decoder gives one for each that it takes, but for those
         # that it holds back to put them in order: these are the times that are still to be given out.
         self.held_back = media.held_back
         self.slots: deque[float] = deque()
