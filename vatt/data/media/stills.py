@@ -4,6 +4,7 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -45,7 +46,7 @@ def size_of(media: str | Slice | Encoded) -> tuple[int, int, int]:
         return (height, width, rotation) if rotation % 180 else (width, height, rotation)
 
 
-def _exif(image: Image.Image) -> Image.Exif:
+def _exif(image: Any) -> Image.Exif:
     """What a picture says of itself. Pillow decodes a PNG to see whether something is said behind the pixels."""
     if image.format != "PNG" or "exif" in image.info or "Raw profile type exif" in image.info:
         return image.getexif()
