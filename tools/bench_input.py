@@ -9,13 +9,16 @@ Inception crops.
 """
 
 import dataclasses
+import functools
 import gc
+import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -122,25 +125,54 @@ def one_core(args: Args, cfg: Config, sources: dict[str, Source], console: Conso
 
 
 def several(args: Args, cfg: Config, sources: dict[str, Source], console: Console) -> None:
-    """Clips a second by the clock, with so many workers."""
+    """Clips a second by the clock, with so many workers; beside as many processes that share nothing, which is what
+    the machine can do."""
     table = Table("workers", *(str(n) for n in args.workers), "ratio", box=box.SIMPLE_HEAD)
     for kind, source in sources.items():
-        rates = defaultdict(list)
+        contestants = {
+            f"{kind}, {args.worker_kind}": functools.partial(shared, args, cfg, source),
+            f"{kind}, processes apart": functools.partial(apart, args, cfg, source),
+        }
+        rates = {name: defaultdict(list) for name in contestants}
         for turn in range(args.rounds + 1):
-            for n in args.workers:
-                running = stream(cfg, source, n, args.worker_kind).iterate(turn * args.clips)
-                next(running)  # workers are up
-                began = time.perf_counter()
-                for _ in range(args.clips):
-                    next(running)
-                elapsed = time.perf_counter() - began
-                running.close()
-                if turn:
-                    rates[n].append(args.clips / elapsed)
-        ratios = [b / a for a, b in zip(rates[args.workers[0]], rates[args.workers[-1]], strict=True)]
-        speeds = (f"{statistics.median(rates[n]):.1f}" for n in args.workers)
-        table.add_row(f"{kind}, clips / second", *speeds, f"{statistics.median(ratios):.2f}")
+            for name, run in contestants.items():
+                for n in args.workers:
+                    rate = run(n, turn * args.clips)
+                    if turn:  # the first warms up
+                        rates[name][n].append(rate)
+        for name, by_workers in rates.items():
+            first, last = (by_workers[n] for n in (args.workers[0], args.workers[-1]))
+            ratio = statistics.median(b / a for a, b in zip(first, last, strict=True))
+            speeds = (f"{statistics.median(by_workers[n]):.1f}" for n in args.workers)
+            table.add_row(f"{name}, clips / second", *speeds, f"{ratio:.2f}")
     console.print(table)
+
+
+def shared(args: Args, cfg: Config, source: Source, workers: int, first: int) -> float:
+    running = stream(cfg, source, workers, args.worker_kind).iterate(first)
+    next(running)  # workers are up
+    began = time.perf_counter()
+    for _ in range(args.clips):
+        next(running)
+    rate = args.clips / (time.perf_counter() - began)
+    running.close()
+    return rate
+
+
+def apart(args: Args, cfg: Config, source: Source, workers: int, first: int) -> float:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(decode, [cfg] * workers, [source] * workers, [range(1)] * workers))  # they are up
+        share = args.clips // workers
+        parts = [range(first + n * share, first + (n + 1) * share) for n in range(workers)]
+        began = time.perf_counter()
+        list(pool.map(decode, [cfg] * workers, [source] * workers, parts))
+        return share * workers / (time.perf_counter() - began)
+
+
+def decode(cfg: Config, source: Source, steps: range) -> None:
+    clips = stream(cfg, source)
+    for step in steps:
+        clips.batch(step)
 
 
 # Stage -> the function that does it, as (module or class, name). A stage within another is taken off the outer one.
