@@ -34,11 +34,11 @@ WAYS: dict[str, dict] = {
     "no B frames": {"H264": {"bf": "0"}},
     "GOP of 5": {"H264": {"g": "5"}},
     "GOP of 20": {"H264": {"g": "20"}},
-    "AAC 64 kb/s": {"BIT_RATE": 64_000},
-    "FLAC": {"SOUND": "flac", "BIT_RATE": 0, "AAC": {"aac_pns": None}},
-    "MP3 96 kb/s": {"SOUND": "libmp3lame", "AAC": {"aac_pns": None}},
-    "Opus 64 kb/s": {"SOUND": "libopus", "BIT_RATE": 64_000, "AAC": {"aac_pns": None}},
-    "ALAC": {"SOUND": "alac", "BIT_RATE": 0, "AAC": {"aac_pns": None}},
+    "AAC 96 kb/s": {"SOUND": "aac", "BIT_RATE": 96_000, "SOUND_OPTIONS": {"aac_pns": "0"}},
+    "AAC 64 kb/s": {"SOUND": "aac", "BIT_RATE": 64_000, "SOUND_OPTIONS": {"aac_pns": "0"}},
+    "MP3 96 kb/s": {"SOUND": "libmp3lame", "BIT_RATE": 96_000},
+    "Opus 64 kb/s": {"SOUND": "libopus", "BIT_RATE": 64_000},
+    "ALAC": {"SOUND": "alac"},
 }
 
 

@@ -108,7 +108,7 @@ def _describe_to_tfds(out: Path, splits: dict[str, dict], made: dict) -> None:
 DESCRIPTION = """\
 Media prepared for training by vatt {vatt} from {source}.
 
-A record is a part of a media file. Its `media` are the bytes of an MP4 (H.264 and AAC), or of a JPEG where `still` is
+A record is a part of a media file. Its `media` are the bytes of an MP4 (H.264 and FLAC), or of a JPEG where `still` is
 true; `path`, `start` and `end` (seconds) say where it was cut from. Frame i shows what was on show at
 `start` + i / fps, and the sound begins at the same instant. `has_video` and `has_audio` say which streams there are.
 `captions` are those that can be among the nearest to a clip of the record; their times (seconds) count from its start,
