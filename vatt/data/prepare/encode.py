@@ -18,14 +18,14 @@ from vatt.data.media.gather import colour_of
 from vatt.data.media.stills import read_still
 from vatt.errors import MediaError
 
-# Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 1.7 a CPU-second). Two B
-# frames: 44 clips a CPU-second, 62 kB a second of media; none decode alike and cost 14 %. Without `fastdecode` it is 26
-# clips; presets decode alike, and veryfast is as small as medium in three quarters of the time; a GOP of 5 gains
-# nothing and costs 24 %, one of 20 saves 14 % and costs 8 % of the speed.
+# Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 7 % of the speed). Without
+# `fastdecode` 36 % fewer clips a CPU-second; superfast is a third larger, medium takes a third more time to encode and
+# is no smaller; no B frames are 8 % faster and 9 % larger, a GOP of 5 or 20 as fast within the noise and 12 % larger or
+# smaller: 10 lets a clip begin anywhere within a second.
 H264 = {"preset": "veryfast", "tune": "fastdecode", "crf": "23", "g": "10", "bf": "2", "threads": "1"}
 # FLAC loses nothing, begins at its first sample, and comes in a quarter of AAC's packets: with two threads, which queue
-# for Python's interpreter lock at every packet, 1.16 times as many clips a second, for a third more bytes a clip (where
-# it is loud, for more). AAC at 96 kb/s decodes 8 % slower on one core, MP3 4 %, Opus 20 %, ALAC 22 %.
+# for Python's interpreter lock at every packet, 1.16 times as many clips a second (tools/bench_input.py). In all it is
+# 30 % larger than AAC at 96 kb/s, more where it is loud. On one core AAC and MP3 are 6 % slower, Opus 18 %, ALAC 27 %.
 SOUND = "flac"
 SOUND_OPTIONS: dict[str, str] = {}
 BIT_RATE = 0  # of sound; for codecs that lose some
