@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
             continue
         files = []
         for entry in entries:
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 queue.append((f"{inside}{entry.name}/", entry.path))
             else:
                 files.append(entry)
@@ -92,7 +93,7 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
             elif not _is_unicode(name):
                 shown = os.fsencode(name).decode("utf-8", "backslashreplace")
                 faults.append(Fault(id=shown, reason="bad_name", detail=f"{shown}: the name is not UTF-8"))
-            elif not entry.is_file():
+            elif not _is(entry.is_file):
                 faults.append(Fault(id=name, reason="missing", detail=f"{entry.path}: a broken link, or no file"))
             else:
                 found.append(Found(name, entry.path, beside))
@@ -105,6 +106,14 @@ MOVING = frozenset(EXTENSIONS) - frozenset(PICTURES)
 def extension(name: str) -> str:
     """The last part of a file's name in lower case, without its dot; "" where it has none."""
     return os.path.splitext(name)[1].lower().lstrip(".")
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False of what cannot be told, such as a link to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _is_unicode(name: str) -> bool:
