@@ -73,6 +73,20 @@ def test_a_language_may_be_asked_for(tmp_path):
     assert [[c.text for c in row.captions] for row in list_rows(str(tmp_path)).rows] == [["a.en.srt"], ["b.en.srt"]]
 
 
+def test_a_language_that_is_asked_for_comes_before_a_file_that_names_none(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    for name in ("a.srt", "a.de.srt", "a.de-AT.vtt", "b.srt"):
+        (tmp_path / name).write_text(("WEBVTT\n\n" if name.endswith("vtt") else "") + f"00:01.0 --> 00:02.0\n{name}\n")
+
+    def said(source):
+        return [[c.text for c in row.captions] for row in list_rows(source).rows]
+
+    assert said(f"{tmp_path}?language=de") == [["a.de.srt"], ["b.srt"]]
+    assert said(f"{tmp_path}?language=de-at") == [["a.de-AT.vtt"], ["b.srt"]]
+    assert said(f"{tmp_path}?language=fr") == [["a.srt"], ["b.srt"]]
+    assert said(str(tmp_path)) == [["a.srt"], ["b.srt"]]
+
+
 def test_ids_that_another_file_system_would_confuse_are_faults(tmp_path):
     composed, apart = unicodedata.normalize("NFC", "é.mp4"), unicodedata.normalize("NFD", "é.mp4")
     touch(tmp_path, composed, apart, "A.mp4", "a.mp4", "b/a.mp4")
@@ -92,6 +106,16 @@ def test_links_are_followed_and_do_not_run_in_circles(tmp_path):
     listing = list_rows(str(tmp_path / "here"))
     assert ids(listing) == ["linked/one.mp4", "three.mp4", "two.mp4"]
     assert faults(listing) == [("gone.mp4", "missing")]
+
+
+def test_a_link_to_itself_costs_itself_only(tmp_path):
+    touch(tmp_path, "one.mp4")
+    for name in ("loop", "loop.mp4"):
+        (tmp_path / name).symlink_to(name)
+    listing = list_rows(str(tmp_path))
+    assert ids(listing) == ["one.mp4"]
+    assert faults(listing) == [("loop.mp4", "missing")]
+    assert listing.ignored == {"": 1}
 
 
 def test_a_name_that_is_not_unicode_is_a_fault(tmp_path):

@@ -8,9 +8,10 @@ are mixed:
     3. plain text       talk.txt: each line holds throughout
     4. yt-dlp's facts   talk.info.json: the title holds throughout
 
-Each may also carry the whole name: talk.mp4.srt. Of several languages the file without any comes first, then English
-(`en`, then `en-...`, then `en-orig`), then the language spoken (`...-orig`), then the others by alphabet; .srt before
-.vtt. A language that is asked for comes alone: others are left out.
+Each may also carry the whole name, and then comes first: talk.mp4.srt. Of several languages the file without any comes
+first, then English (`en`, then `en-...`, then `en-orig`), then the language spoken (`...-orig`), then the others by
+alphabet; .srt before .vtt. Where a language is asked for, the files in it come first, of whatever kind, then those that
+name none; others are left out.
 """
 
 import os
@@ -24,6 +25,7 @@ from vatt.data.captions.document import parse_info, parse_json, parse_text
 from vatt.data.captions.encoding import read_bytes, to_text
 from vatt.data.captions.subrip import parse_srt
 from vatt.data.captions.webvtt import parse_vtt
+from vatt.data.extensions import EXTENSIONS
 
 KINDS = {".srt": 0, ".vtt": 0, ".json": 1, ".txt": 2, ".info.json": 3}
 PARSERS = {".srt": parse_srt, ".vtt": parse_vtt, ".json": parse_json, ".info.json": parse_info}
@@ -47,19 +49,24 @@ class Beside:
             if suffix == "" or name.startswith("."):
                 continue
             stem = name[: -len(suffix)]
-            found[stem].append((KINDS[suffix], 0, "", suffix, name))
+            found[stem].append((bool(language), KINDS[suffix], 0, "", suffix, name))
             shorter, dot, tag = stem.rpartition(".")
             # talk.one.srt is talk.one.mp4's, where there is one, and not talk.mp4's in the language "one".
-            if dot and suffix != ".info.json" and LANGUAGE.fullmatch(tag) and stem not in stems:
+            if dot and suffix != ".info.json" and _is_language(tag) and stem not in stems:
                 rank = _rank(tag.lower(), language.lower())
                 if rank:
-                    found[shorter].append((KINDS[suffix], rank, tag, suffix, name))
-        self._found = {stem: [name for *_, name in sorted(files)] for stem, files in found.items()}
+                    found[shorter].append((False, KINDS[suffix], rank, tag, suffix, name))
+        self._found = dict(found)
 
     def of(self, media: str) -> list[str]:
         """The names of the files that may hold the captions of a medium, the best first."""
         stem = os.path.splitext(media)[0]
-        return [*self._found.get(stem, ()), *(self._found.get(media, ()) if media != stem else ())]
+        ranked = [
+            (*file[:3], place, *file[3:])
+            for place, name in enumerate(dict.fromkeys((media, stem)))
+            for file in self._found.get(name, ())
+        ]
+        return [name for *_, name in sorted(ranked)]
 
 
 def read_captions(path: str | Path, beside: Beside | None = None) -> tuple[Caption, ...]:
@@ -106,6 +113,10 @@ def _suffix(name: str) -> str:
     """The suffix of a caption file, as it is written; "" of any other."""
     lower = name.lower()
     return next((suffix for suffix in (".info.json", *KINDS) if lower.endswith(suffix)), "")
+
+
+def _is_language(tag: str) -> bool:
+    return LANGUAGE.fullmatch(tag) is not None and tag.lower() not in EXTENSIONS
 
 
 def _rank(tag: str, language: str) -> int:
