@@ -221,6 +221,11 @@ def test_captions_and_labels_that_cannot_be_read_cost_themselves_only(tmp_path):
     assert "a.tar: 1.srt, line 1" in listing.faults[0].detail
 
 
+def test_an_empty_caption_file_leaves_the_word_to_others(tmp_path):
+    members = {"1.mp4": b"x", "1.srt": b"", "1.en.vtt": b"WEBVTT\n\n00:01.000 --> 00:02.000\nhi\n"}
+    assert texts(list_tars(pack(tmp_path / "a.tar", members)).rows[0]) == ["hi"]
+
+
 def test_media_are_not_read_to_list_them(tmp_path):
     """A shard of 40 GB, of which the file system stores the headers only."""
     with open(tmp_path / "a.tar", "wb") as file:

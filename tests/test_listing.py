@@ -1,6 +1,7 @@
 """What lies where: source strings, folders, and the ids of rows. No media is opened, so files here are empty."""
 
 import os
+import tarfile
 import unicodedata
 
 import pytest
@@ -62,6 +63,20 @@ def test_a_caption_file_that_cannot_be_read_costs_the_captions_only(tmp_path):
     assert ids(listing) == ["a.mp4", "b.mp4"]
     assert faults(listing) == [("a.mp4", "bad_captions")]
     assert "a.srt, line 2" in listing.faults[0].detail
+
+
+def test_a_bad_caption_costs_itself_only_and_is_told_of(tmp_path):
+    touch(tmp_path, "clips/a.mp4")
+    (tmp_path / "clips/a.srt").write_text("00:02 --> 00:01\nbackwards\n00:03 --> 00:04\nfine\n")
+    (tmp_path / "m.csv").write_text("path\nclips/a.mp4\n")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(tmp_path / "clips", "")
+    for source in ("clips", "m.csv", "s.tar"):
+        listing = list_rows(str(tmp_path / source))
+        assert [[c.text for c in row.captions] for row in listing.rows] == [["fine"]]
+        assert [fault.reason for fault in listing.faults] == ["bad_captions"]
+        assert "1 caption left out" in listing.faults[0].detail
+        assert "a.srt, line 1" in listing.faults[0].detail
 
 
 def test_a_language_may_be_asked_for(tmp_path):

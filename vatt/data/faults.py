@@ -37,7 +37,7 @@ FAULTS: dict[str, Kind] = {
     "lengths_differ": Kind("sound and picture differ in length", "nothing: clips lie where both run", False),
     "late_start": Kind("sound or picture begins late", "nothing: clips lie where both run", False),
     "no_captions": Kind("no captions", "nothing, if that is meant; a mask keeps it out of text", False),
-    "bad_captions": Kind("the caption file cannot be read", "repair it: see the line named", False),
+    "bad_captions": Kind("captions that cannot be read", "repair it: see the line named", False),
     "bad_label": Kind("the label cannot be read", "repair it", False),
     "caption_times": Kind(
         "captions outside the file, or running backwards", "check that captions and file match", False

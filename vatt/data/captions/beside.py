@@ -17,9 +17,11 @@ name none; others are left out.
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from vatt.data.captions.bad import Bad
 from vatt.data.captions.caption import Caption
 from vatt.data.captions.document import parse_info, parse_json, parse_text
 from vatt.data.captions.encoding import read_bytes, to_text
@@ -61,7 +63,7 @@ class Beside:
     def of(self, media: str) -> list[str]:
         """The names of the files that may hold the captions of a medium, the best first."""
         stem = os.path.splitext(media)[0]
-        ranked = [
+        ranked: list[Any] = [
             (*file[:3], place, *file[3:])
             for place, name in enumerate(dict.fromkeys((media, stem)))
             for file in self._found.get(name, ())
@@ -69,12 +71,13 @@ class Beside:
         return [name for *_, name in sorted(ranked)]
 
 
-def read_captions(path: str | Path, beside: Beside | None = None) -> tuple[Caption, ...]:
+def read_captions(path: str | Path, beside: Beside | None = None, bad: Bad | None = None) -> tuple[Caption, ...]:
     """The captions that lie beside a media file; none when there are none.
 
     Args:
       path: of the media file, which need not exist.
       beside: of its folder, if it has been listed already.
+      bad: a new one gathers captions that cannot be read, for the sake of the file's others; None raises.
 
     Raises:
       DataError: the file that holds them cannot be read. The message names it, the line and the remedy.
@@ -85,28 +88,51 @@ def read_captions(path: str | Path, beside: Beside | None = None) -> tuple[Capti
             beside = Beside(os.listdir(folder or "."))
         except OSError:
             return ()
-    for candidate in beside.of(name):
+
+    def read(candidate: str) -> tuple[bytes, str]:
         where = os.path.join(folder, candidate)
-        captions = parse_captions(candidate, read_bytes(where), where)
-        if captions is not None:
+        return read_bytes(where), where
+
+    return first_captions(beside.of(name), read, bad)
+
+
+def first_captions(
+    candidates: Iterable[str], read: Callable[[str], tuple[bytes, str]], bad: Bad | None = None
+) -> tuple[Caption, ...]:
+    """The captions of the first file that holds any.
+
+    Args:
+      candidates: names of files, the best first.
+      read: gives a file's bytes, and what names it in errors.
+      bad: as of `read_captions`.
+
+    Raises:
+      DataError: a file before it cannot be read.
+    """
+    for candidate in candidates:
+        captions = parse_captions(candidate, *read(candidate), bad)
+        if captions:
             return captions
     return ()
 
 
-def parse_captions(name: str, data: bytes, where: str) -> tuple[Caption, ...] | None:
+def parse_captions(name: str, data: bytes, where: str, bad: Bad | None = None) -> tuple[Caption, ...] | None:
     """The captions in a file's content; None where it holds something else, as some .json does.
 
     Args:
       name: of the file; its suffix tells the format.
       data: its bytes.
       where: names it in errors.
+      bad: a new one gathers captions that cannot be read, for the sake of the file's others; None raises.
 
     Raises:
-      DataError: it cannot be read as its suffix says.
+      DataError: it cannot be read as its suffix says, or nothing in it can.
     """
-    text = to_text(data, where)
-    parse = PARSERS.get(_suffix(name))
-    return parse(text, where) if parse else parse_text(text)
+    found = Bad() if bad is None else bad
+    captions = PARSERS.get(_suffix(name), parse_text)(to_text(data, where), where, found)
+    if bad is None or not captions:
+        found.refuse()
+    return captions
 
 
 def _suffix(name: str) -> str:

@@ -16,10 +16,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vatt.data.captions import Beside, Caption, parse_captions
+from vatt.data.captions import Beside, Caption, first_captions
 from vatt.data.captions.encoding import LARGEST
 from vatt.data.items import PICTURES, SOUND, VIDEO, Fault, Listing, Progress, Row, Slice
-from vatt.data.listing.folder import extension, find
+from vatt.data.listing.folder import extension, find, tolerant
 from vatt.data.pool import in_parallel
 from vatt.errors import DataError
 
@@ -126,17 +126,13 @@ def _list(path: str, name: str, language: str) -> tuple[list[Row], list[Fault]]:
 
 
 def _captions(sample: Sample, id: str, stem: str, language: str, faults: list[Fault]) -> tuple[Caption, ...]:
-    try:
-        for candidate in Beside(sample.said, language).of(stem):
-            member = sample.said[candidate]
-            if member.size > LARGEST:
-                raise DataError(f"{member}: larger than {LARGEST >> 20} MiB, which captions never are")
-            captions = parse_captions(candidate, member.read(), str(member))
-            if captions is not None:
-                return captions
-    except (DataError, OSError) as error:
-        faults.append(Fault(id=id, reason="bad_captions", detail=str(error)))
-    return ()
+    def read(candidate: str) -> tuple[bytes, str]:
+        member = sample.said[candidate]
+        if member.size > LARGEST:
+            raise DataError(f"{member}: larger than {LARGEST >> 20} MiB, which captions never are")
+        return member.read(), str(member)
+
+    return tolerant(lambda bad: first_captions(Beside(sample.said, language).of(stem), read, bad), id, faults)
 
 
 def _labels(sample: Sample, id: str, faults: list[Fault]) -> tuple[str, ...]:
