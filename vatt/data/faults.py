@@ -29,6 +29,7 @@ FAULTS: dict[str, Kind] = {
     # A file that gives clips, but perhaps not what was meant
     "short_rows": Kind("some of its rows are shorter than one clip", "correct their times, or shorten the clip", False),
     "damaged": Kind("some packets cannot be decoded", "download it again, or re-encode it", False),
+    "unchecked": Kind("not checked to its end", "nothing, or check it alone on a faster machine", False),
     "no_video": Kind("no video track: sound alone", "nothing, if that is meant; a mask keeps it out of video", False),
     "no_audio": Kind("no sound track", "nothing, if that is meant; a mask keeps it out of sound", False),
     "silent": Kind("its sound is silence", "check the download; a mask keeps it out of sound", False),
