@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.test_check import picture, sound, write
-from vatt.data.check.alike import BLOCK, PICTURES, SIDE, TIMES, Loudness, Pictures, Signature, _root, _same, alike
+from vatt.data.check import alike as limits
+from vatt.data.check.alike import BLOCK, PICTURES, SIDE, TIMES, Loudness, Pictures, Signature, _root, alike
 from vatt.data.check.examine import Task, examine
 
 
@@ -61,6 +62,54 @@ def test_a_loudness_signature_depends_on_neither_level_nor_rate():
     assert heard(np.tile(samples, 100), 48_000) is not None
 
 
+def same(a: Signature, b: Signature) -> bool:
+    if abs(a.seconds - b.seconds) > limits._slack(max(a.seconds, b.seconds)) or (a.video is None) != (b.video is None):
+        return False
+    verdicts = {same_video(a.video, b.video), same_audio(a.audio, b.audio)}
+    if "different" in verdicts:
+        return False
+    return "same" in verdicts or verdicts == {"still", "unknown"}
+
+
+def same_video(a: np.ndarray | None, b: np.ndarray | None) -> str:
+    """same, different, like (not denied, as unknown), unknown; or still: the same picture, in which nothing moves."""
+    if a is None or b is None:
+        return "unknown"
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    if np.sqrt(np.mean((a - b) ** 2)) > limits.SAME_LEVEL:
+        return "different"
+    if max(a.std(), b.std()) < limits.PLAIN:
+        return "unknown"
+    likeness = cosine(a - a.mean(), b - b.mean())
+    if likeness < limits.LIKE_PICTURE:
+        return "different"
+    moves_a, moves_b = a - a.mean(0), b - b.mean(0)
+    if max(moves_a.std(), moves_b.std()) < limits.MOVES:
+        return "still" if likeness >= limits.SAME_STILL else "unknown"
+    course = cosine(moves_a, moves_b)
+    if course < limits.LIKE_MOTION:
+        return "different"
+    return "same" if likeness >= limits.SAME_PICTURE and course >= limits.SAME_MOTION else "like"
+
+
+def same_audio(a: np.ndarray | None, b: np.ndarray | None) -> str:
+    """same, different or unknown."""
+    if a is None or b is None:
+        return "unknown"
+    a, b = a.astype(np.float32) / 2, b.astype(np.float32) / 2
+    tone = float((a.mean(0) - b.mean(0)).std())
+    varies_a, varies_b = limits._centred(a), limits._centred(b)
+    varies = min(varies_a.std(), varies_b.std()) >= limits.VARIES
+    likeness = cosine(varies_a, varies_b)
+    if tone > limits.OTHER_TONE or (varies and likeness < limits.OTHER_SOUND):
+        return "different"
+    return "same" if varies and likeness >= limits.SAME_SOUND and tone < limits.SAME_TONE else "unknown"
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
+
+
 def test_the_search_finds_what_comparing_all_with_all_finds():
     rng = np.random.default_rng(0)
     signatures = {}
@@ -77,12 +126,39 @@ def test_the_search_finds_what_comparing_all_with_all_finds():
         )
     group = list(range(300))
     for a, b in itertools.combinations(range(300), 2):
-        if _same(signatures[a], signatures[b]):
+        if same(signatures[a], signatures[b]):
             low, high = sorted((_root(group, a), _root(group, b)))
             group[high] = low
     expected = {(_root(group, key), key) for key in range(300) if _root(group, key) != key}
     assert len(expected) > 50
     assert set(alike(signatures)) == expected
+
+
+@pytest.mark.parametrize("motion", [0, 40])
+@pytest.mark.parametrize("heard", [False, True])
+def test_one_camera_gives_no_pairs_but_copies(motion, heard):
+    """As the plain comparison finds; more than one block of them."""
+    scene = np.random.default_rng(0).integers(20, 215, (SIDE, SIDE, 3))
+    signatures = {}
+    for key in range(700):
+        rng = np.random.default_rng(key % 650)  # fifty copies
+        video = np.repeat(scene[None], PICTURES, 0)
+        for image in video:
+            top, left = rng.integers(0, SIDE - 2, 2)
+            image[top : top + 3, left : left + 3] += motion
+        video = video + rng.integers(-2, 3, video.shape)
+        audio = rng.integers(60, 160, (TIMES, 8)).astype(np.uint8) if heard else None
+        signatures[key] = Signature(seconds=5.0, video=video.clip(0, 255).astype(np.uint8), audio=audio)
+    done = []
+    pairs = set(alike(signatures, lambda *at: done.append(at)))
+    assert done == [(512, 700), (700, 700)]
+    if motion or heard:
+        assert pairs == {(key, key + 650) for key in range(50)}
+    else:  # nothing moves and nothing sounds: the very same picture
+        assert pairs == {(0, key) for key in range(1, 700)}
+    some = [0, 1, 2, 3, 650, 651]
+    plain = {(a, b) for a, b in itertools.combinations(some, 2) if same(signatures[a], signatures[b])}
+    assert plain == ({(0, 650), (1, 651)} if motion or heard else set(itertools.combinations(some, 2)))
 
 
 def test_sound_denies_what_pictures_affirm(tmp_path):

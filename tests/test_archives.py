@@ -132,13 +132,42 @@ def test_a_header_that_leads_back_ends_the_walk(tmp_path):
     """A size of -512 bytes would lead to the same header again, for ever."""
     header = bytearray(tarfile.TarInfo("a.mp4").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = (-512).to_bytes(12, "big", signed=True)
-    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
     with open(pack(tmp_path / "a.tar", {"first.mp4": b"x"}), "r+b") as file:
         file.seek(1024)
-        file.write(header)
+        file.write(sealed(header))
     listing = list_tars(str(tmp_path / "a.tar"))
     assert [row.id for row in listing.rows] == ["a.tar/first.mp4"]
     assert reasons(listing) == [("a.tar", "unreadable")]
+
+
+def sealed(header: bytearray) -> bytes:
+    """The header with a checksum that fits."""
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 8 * ord(" "))
+    return bytes(header)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("size", [1 << 45, (1 << 20) + 1])
+def test_a_name_that_claims_to_be_huge_is_not_read(tmp_path, first, kind, size):
+    header = bytearray(special("a.mp4", kind).tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = b"\x80" + size.to_bytes(11, "big")
+    path = pack(tmp_path / "a.tar", {"first.mp4": b"x"})
+    with open(path, "r+b") as file:
+        file.seek(0 if first else 1024)
+        file.write(sealed(header))
+        file.truncate(1 << 31)  # holes, which would really be read
+    listing = list_tars(path)
+    assert len(listing.rows) == (0 if first else 1)
+    assert reasons(listing) == [("a.tar", "unreadable")]
+    assert f"{size} bytes" in listing.faults[0].detail
+
+
+def test_a_list_of_holes_that_ends_early_is_told_of(tmp_path):
+    header = bytearray(special("a.mp4", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # its list goes on in the next block
+    (tmp_path / "a.tar").write_bytes(sealed(header))
+    assert reasons(list_tars(str(tmp_path / "a.tar"))) == [("a.tar", "unreadable")]
 
 
 def test_a_shard_cut_short_gives_what_is_whole_in_it(tmp_path):
@@ -190,6 +219,11 @@ def test_captions_and_labels_that_cannot_be_read_cost_themselves_only(tmp_path):
         ("a.tar/3.mp4", "bad_label"),
     ]
     assert "a.tar: 1.srt, line 1" in listing.faults[0].detail
+
+
+def test_an_empty_caption_file_leaves_the_word_to_others(tmp_path):
+    members = {"1.mp4": b"x", "1.srt": b"", "1.en.vtt": b"WEBVTT\n\n00:01.000 --> 00:02.000\nhi\n"}
+    assert texts(list_tars(pack(tmp_path / "a.tar", members)).rows[0]) == ["hi"]
 
 
 def test_media_are_not_read_to_list_them(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vatt.data.captions import Caption, nearest, parse_captions, read_captions, read_srt, throughout, write_srt
+from vatt.data.captions import Bad, Caption, nearest, parse_captions, read_captions, read_srt, throughout, write_srt
 from vatt.errors import DataError
 
 EXPECTED = (Caption(1.0, 2.5, "hello there"), Caption(3.0, 4.25, "two lines"))
@@ -97,7 +97,7 @@ def test_a_file_too_large_to_be_captions_is_refused_unread(tmp_path):
 times = st.integers(0, 10**8)
 # Markup aside, any text of one line and single spaces survives.
 texts = st.text(
-    st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"], blacklist_characters="<>{}-"),
+    st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp", "Zs"], blacklist_characters="<>{}-&"),
     min_size=1,
 )
 captions = st.lists(
@@ -303,6 +303,78 @@ def test_malformed_webvtt_names_file_and_line(content, complaint):
         parse(content)
 
 
+GOOD = [caption.text for caption in EXPECTED]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said", "complaint"),
+    [
+        ("a.srt", PLAIN + "\n3\n00:00:05,000 --> 00:00:04,990\nlost\nwords\n\n4\n00:00:06,0 --> 00:00:07,0\nend\n",
+         [*GOOD, "end"], "1 caption left out: a.srt, line 11: the caption ends"),
+        ("a.srt", "title\nby me\n\n" + PLAIN + "\n00:00:xx --> 0\nlost\n", GOOD,
+         "2 captions left out: a.srt, line 1: expected a time"),
+        ("a.vtt", "WEBVTT\n\n00:01.0 --> 00:02.0\nhi\n\nlost\n\n00:03.0 --> 00:02.0\nx\n\n00:04.0 --> 00:05.0\nend",
+         ["hi", "end"], "2 captions left out: a.vtt, line 6: expected a time"),
+        ("a.json", '{"chunks": [{"timestamp": [0, 1.5], "text": "hi"}, {"timestamp": [29.0, 3.0], "text": "x"}, 7]}',
+         ["hi"], "2 captions left out: a.json, chunks, entry 2: the caption ends"),
+    ],
+)  # fmt: skip
+def test_a_bad_caption_costs_itself_only(name, content, said, complaint):
+    bad = Bad()
+    assert [c.text for c in parse_captions(name, content.encode(), name, bad) or ()] == said
+    assert str(bad).startswith(complaint)
+    with pytest.raises(DataError, match=re.escape(complaint.partition(": ")[2])):
+        parse(content, name)
+
+
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt", "a.json"])
+def test_a_file_without_one_good_caption_is_an_error(name):
+    content = {
+        "a.srt": "00:00:05,000 --> 00:00:04,990\nx\n",
+        "a.vtt": "WEBVTT\n\n00:05.000 --> 00:04.990\nx\n",
+        "a.json": '{"segments": [{"text": "x", "start": 5, "end": 4.99}]}',
+    }[name]
+    with pytest.raises(DataError, match=rf"{name}.*before it starts"):
+        parse_captions(name, content.encode(), name, Bad())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a\n" * 200_001),
+        ("a.srt", "0:0 --> 0:0\n" * 200_001),
+        ("a.srt", "0:0 -->\n" * 200_001),
+        ("a.vtt", "WEBVTT\n\n" + "0:0 --> 0:0\n" * 200_001),
+        ("a.json", "[" + '"a",' * 200_000 + '"a"]'),
+    ],
+)
+def test_more_captions_than_a_file_can_have_are_refused(name, content):
+    with pytest.raises(DataError, match=rf"^{name}.*: more than 200,000 captions"):
+        parse_captions(name, content.encode(), name, Bad())
+    assert len(parse("a\n" * 200_000, "a.txt") or ()) == 200_000
+
+
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
+def test_markup_and_entities_are_the_same_everywhere(name):
+    text = "Tom &amp;&nbsp;<c.yellow>Jerry</c> &#39;run&#x27; {\\an8}<v Ann>if 3 < 4 & 5 > 4</v> R&D &copy2"
+    cue = f"00:00:01.000 --> 00:00:02.000\n{text}\n"
+    found = parse(("WEBVTT\n\n" if name == "a.vtt" else "") + cue, name)
+    assert [c.text for c in found] == ["Tom & Jerry 'run' if 3 < 4 & 5 > 4 R&D &copy2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ("caf\xe9".encode("latin-1"), "WINDOWS-1252"),
+        ("hello".encode("utf-16-le"), "UTF-16LE"),
+        ("hello".encode("utf-32"), "UTF-32"),
+    ],
+)
+def test_the_remedy_fits_the_bytes_and_names_no_path_that_is_none(data, code):
+    with pytest.raises(DataError, match=rf"iconv -f {code} -t UTF-8$"):
+        parse_captions("1.txt", data, "shard.tar: 1.txt")
+
+
 WHISPER = {
     "openai-whisper": {
         "text": " hi there",
@@ -401,7 +473,7 @@ ORDER = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("better", "worse"), list(itertools.pairwise(ORDER[1:])))
+@pytest.mark.parametrize(("better", "worse"), list(itertools.pairwise(ORDER)))
 def test_of_several_files_the_choice_is_always_the_same(tmp_path, better, worse):
     write(tmp_path, worse, better, "talk.live_chat.json", "talk.jpg", "other.srt", "talk")
     assert read_captions(tmp_path / "talk.mp4")[0].text == better.replace(".", " ")
@@ -425,6 +497,20 @@ def test_json_that_says_nothing_leaves_the_word_to_others(tmp_path):
     write(tmp_path, "talk.txt")
     (tmp_path / "talk.json").write_text('{"fps": 25}')
     assert [c.text for c in read_captions(tmp_path / "talk.mp4")] == ["talk txt"]
+
+
+@pytest.mark.parametrize("empty", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_leaves_the_word_to_others(tmp_path, empty):
+    write(tmp_path, "talk.en.vtt")
+    (tmp_path / "talk.srt").write_text(empty)
+    assert [c.text for c in read_captions(tmp_path / "talk.mp4")] == ["talk en vtt"]
+
+
+@pytest.mark.parametrize("name", ["talk.mkv", "talk.mp4", "talk.aac"])
+def test_a_whole_name_is_no_language(tmp_path, name):
+    write(tmp_path, f"{name}.srt", "talk.fr.srt")
+    assert [c.text for c in read_captions(tmp_path / name)] == [f"{name}.srt".replace(".", " ")]
+    assert read_captions(tmp_path / "talk.webm")[0].text == "talk fr srt"
 
 
 # Fuzzing: whatever lies in a file, captions come of it, or an error that names it.
@@ -473,8 +559,10 @@ def files(draw):
 @given(file=files())
 def test_any_file_gives_captions_or_an_error_that_names_it(file):
     name, data = file
+    bad = Bad()
     try:
-        found, message = parse_captions(name, data, name), name
+        found, message = parse_captions(name, data, name, bad), name
+        assert not bad or name in str(bad)
     except DataError as error:
         found, message = (), str(error)
     assert name in message

@@ -20,11 +20,17 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from vatt.config import ClipConfig
 from vatt.data.captions import Caption
 from vatt.data.captions.faults import caption_faults, is_text
+from vatt.data.check import examine as examination
 from vatt.data.check.examine import Task, examine
 from vatt.data.check.run import check
 from vatt.data.check.summary import print_report
+from vatt.data.crops import centre
+from vatt.data.faults import FAULTS
+from vatt.data.items import Item
+from vatt.data.media.clip import decode_clip, is_silent
 from vatt.errors import DataError
 
 RATE = 16_000
@@ -173,7 +179,7 @@ def make_faulty(folder: Path) -> dict[str, set[str]]:
             ("backwards", "caption_times", [(1, 2, "second"), (0, 1, "first")]),
             ("wordless", "empty_captions", [(0, 1, "hello"), (1, 2, "")]),
             ("numbers", "not_text", [(0, 1, "12 34")]),
-            ("markup", "not_text", [(0, 1, "<c.colour></c>")]),
+            ("markup", "empty_captions", [(0, 1, "<c.colour></c>")]),
             ("symbols", "not_text", [(0, 1, "♪♪")]),
         ],
         start=20,
@@ -383,6 +389,74 @@ def test_rows_of_a_manifest_share_their_file(tmp_path):
     assert "1 of 3 rows: three" in dict(report.lines[0].faults)["short_rows"]
 
 
+def test_lines_of_a_manifest_need_not_be_in_the_order_of_time(tmp_path):
+    write(tmp_path / "clips" / "a.mp4", picture(0, 4), sound(0, 4))
+    timed = [{"text": "second", "start": 2, "end": 3}, {"text": "first", "start": 0, "end": 1}]
+    lines = [{"path": "clips/a.mp4", "captions": [one]} for one in (timed[0], "a bell", timed[1])]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert found(check(str(tmp_path / "m.jsonl"), tmp_path / "out", seconds=1.5, workers=1)) == {"clips/a.mp4": set()}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_samples_that_are_no_numbers_are_damage(tmp_path, value):
+    samples = sound(0)
+    samples[1000:1003] = value
+    write(tmp_path / "clips" / "a.wav", None, samples, audio="pcm_f32le")
+    with np.errstate(all="raise"):
+        exam = examine(Task(media=str(tmp_path / "clips" / "a.wav")))
+    assert [reason for reason, _ in exam.faults] == ["damaged"]
+    assert exam.faults[0][1].startswith("3 samples")
+    assert exam.facts["peak_db"] == pytest.approx(20 * np.log10(abs(sound(0)).max()), abs=0.2)
+    assert exam.signature is not None
+    assert exam.signature.audio is not None
+    report = check(str(tmp_path / "clips"), tmp_path / "out", seconds=1.5, workers=1)
+    json.loads((report.folder / "report.jsonl").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("peak", [0, 1, 2, 30, 40, 300])
+def test_what_check_calls_silent_training_masks(tmp_path, peak):
+    samples = np.resize(np.array([peak, -peak], np.int16), 2 * RATE)
+    path = write(tmp_path / "a.wav", None, samples / np.float32(32768), audio="pcm_s16le")
+    item = Item(id="a", media=str(path), end=2.0, has_video=False)
+    clip = decode_clip(item, 0.5, ClipConfig(frames=1, sample_rate=RATE, samples=RATE), crop=centre, canvas=64)
+    silent = [reason for reason, _ in examine(Task(media=str(path))).faults] == ["silent"]
+    assert silent == is_silent(clip["audio"])
+    assert silent or peak > 1
+    assert not silent or peak < 100
+
+
+def test_what_takes_long_is_not_accused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", picture(0), sound(0))
+    monkeypatch.setattr(examination, "BUDGET", 0.0)
+    monkeypatch.setattr(examination, "SLOWEST", 0.0)
+    exam = examine(Task(media=str(path)))
+    assert [reason for reason, _ in exam.faults] == ["unchecked"]
+    assert not FAULTS["unchecked"].fatal
+
+
+def test_a_folder_that_takes_nothing_is_told_of_before_the_work(tmp_path):
+    write(tmp_path / "clips" / "a.mp4", picture(0), sound(0))
+    (tmp_path / "file").write_text("")
+    done = []
+    for out in ("file", "file/deeper"):
+        with pytest.raises(DataError, match=r"cannot write the report there.*-o"):
+            check(str(tmp_path / "clips"), tmp_path / out, seconds=1.5, progress=lambda *at: done.append(at))
+    assert done == []
+
+
+def test_the_report_is_written_before_the_search_for_files_that_look_alike(tmp_path):
+    for seed in range(3):
+        write(tmp_path / "clips" / f"{seed}.mp4", picture(seed), sound(seed))
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        path = tmp_path / "out" / "report.jsonl"
+        seen.append((done, total, len(path.read_text().splitlines()) if path.exists() else 0))
+
+    check(str(tmp_path / "clips"), tmp_path / "out", seconds=1.5, workers=1, progress=progress)
+    assert seen == [(1, 3, 0), (2, 3, 0), (3, 3, 0), (3, 3, 3)]
+
+
 def test_the_report_never_lies_within_the_source(tmp_path, monkeypatch):
     write(tmp_path / "clips" / "a.mp4", picture(0), sound(0))
     with pytest.raises(DataError, match="lies within the source"):
@@ -416,6 +490,10 @@ def test_captions():
     assert reasons(Caption(10, 11, "after")) == ["caption_times"]
     assert reasons(Caption(0, 1, "a"), Caption(0.5, 0.7, "b"), Caption(0.6, 2, "c")) == []
     assert reasons(Caption(1000, 1001, "of a picture"), end=None) == []
+    throughout, second, first = Caption(0, float("inf"), "all"), Caption(5, 6, "b"), Caption(1, 2, "a")
+    assert reasons(first, throughout, second, throughout) == []
+    assert reasons(second, throughout, first) == ["caption_times"]
+    assert caption_faults((second, first), 10.0, ordered=False) == []
     assert is_text("日本語")
     assert is_text("[Music]")
     assert is_text("see you at 5")

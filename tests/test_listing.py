@@ -1,6 +1,7 @@
 """What lies where: source strings, folders, and the ids of rows. No media is opened, so files here are empty."""
 
 import os
+import tarfile
 import unicodedata
 
 import pytest
@@ -64,6 +65,20 @@ def test_a_caption_file_that_cannot_be_read_costs_the_captions_only(tmp_path):
     assert "a.srt, line 2" in listing.faults[0].detail
 
 
+def test_a_bad_caption_costs_itself_only_and_is_told_of(tmp_path):
+    touch(tmp_path, "clips/a.mp4")
+    (tmp_path / "clips/a.srt").write_text("00:02 --> 00:01\nbackwards\n00:03 --> 00:04\nfine\n")
+    (tmp_path / "m.csv").write_text("path\nclips/a.mp4\n")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(tmp_path / "clips", "")
+    for source in ("clips", "m.csv", "s.tar"):
+        listing = list_rows(str(tmp_path / source))
+        assert [[c.text for c in row.captions] for row in listing.rows] == [["fine"]]
+        assert [fault.reason for fault in listing.faults] == ["bad_captions"]
+        assert "1 caption left out" in listing.faults[0].detail
+        assert "a.srt, line 1" in listing.faults[0].detail
+
+
 def test_a_language_may_be_asked_for(tmp_path):
     touch(tmp_path, "a.mp4", "b.mp4")
     for name in ("a.en.srt", "a.de.srt", "b.en.srt"):
@@ -71,6 +86,20 @@ def test_a_language_may_be_asked_for(tmp_path):
     said = [[c.text for c in row.captions] for row in list_rows(f"{tmp_path}?language=de").rows]
     assert said == [["a.de.srt"], []]
     assert [[c.text for c in row.captions] for row in list_rows(str(tmp_path)).rows] == [["a.en.srt"], ["b.en.srt"]]
+
+
+def test_a_language_that_is_asked_for_comes_before_a_file_that_names_none(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4")
+    for name in ("a.srt", "a.de.srt", "a.de-AT.vtt", "b.srt"):
+        (tmp_path / name).write_text(("WEBVTT\n\n" if name.endswith("vtt") else "") + f"00:01.0 --> 00:02.0\n{name}\n")
+
+    def said(source):
+        return [[c.text for c in row.captions] for row in list_rows(source).rows]
+
+    assert said(f"{tmp_path}?language=de") == [["a.de.srt"], ["b.srt"]]
+    assert said(f"{tmp_path}?language=de-at") == [["a.de-AT.vtt"], ["b.srt"]]
+    assert said(f"{tmp_path}?language=fr") == [["a.srt"], ["b.srt"]]
+    assert said(str(tmp_path)) == [["a.srt"], ["b.srt"]]
 
 
 def test_ids_that_another_file_system_would_confuse_are_faults(tmp_path):
@@ -92,6 +121,16 @@ def test_links_are_followed_and_do_not_run_in_circles(tmp_path):
     listing = list_rows(str(tmp_path / "here"))
     assert ids(listing) == ["linked/one.mp4", "three.mp4", "two.mp4"]
     assert faults(listing) == [("gone.mp4", "missing")]
+
+
+def test_a_link_to_itself_costs_itself_only(tmp_path):
+    touch(tmp_path, "one.mp4")
+    for name in ("loop", "loop.mp4"):
+        (tmp_path / name).symlink_to(name)
+    listing = list_rows(str(tmp_path))
+    assert ids(listing) == ["one.mp4"]
+    assert faults(listing) == [("loop.mp4", "missing")]
+    assert listing.ignored == {"": 1}
 
 
 def test_a_name_that_is_not_unicode_is_a_fault(tmp_path):

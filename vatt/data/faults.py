@@ -29,6 +29,7 @@ FAULTS: dict[str, Kind] = {
     # A file that gives clips, but perhaps not what was meant
     "short_rows": Kind("some of its rows are shorter than one clip", "correct their times, or shorten the clip", False),
     "damaged": Kind("some packets cannot be decoded", "download it again, or re-encode it", False),
+    "unchecked": Kind("not checked to its end", "nothing, or check it alone on a faster machine", False),
     "no_video": Kind("no video track: sound alone", "nothing, if that is meant; a mask keeps it out of video", False),
     "no_audio": Kind("no sound track", "nothing, if that is meant; a mask keeps it out of sound", False),
     "silent": Kind("its sound is silence", "check the download; a mask keeps it out of sound", False),
@@ -37,7 +38,7 @@ FAULTS: dict[str, Kind] = {
     "lengths_differ": Kind("sound and picture differ in length", "nothing: clips lie where both run", False),
     "late_start": Kind("sound or picture begins late", "nothing: clips lie where both run", False),
     "no_captions": Kind("no captions", "nothing, if that is meant; a mask keeps it out of text", False),
-    "bad_captions": Kind("the caption file cannot be read", "repair it: see the line named", False),
+    "bad_captions": Kind("captions that cannot be read", "repair it: see the line named", False),
     "bad_label": Kind("the label cannot be read", "repair it", False),
     "caption_times": Kind(
         "captions outside the file, or running backwards", "check that captions and file match", False

@@ -18,13 +18,12 @@ from typing import Protocol
 import numpy as np
 
 from vatt.data.captions import Caption
+from vatt.data.extensions import EXTENSIONS as EXTENSIONS
+from vatt.data.extensions import PICTURES as PICTURES
+from vatt.data.extensions import SOUND as SOUND
+from vatt.data.extensions import VIDEO as VIDEO
 
 Progress = Callable[[int, int], None]  # called with (done, in all)
-
-VIDEO = ("mp4", "mkv", "webm", "avi", "mov", "m4v", "mpg", "mpeg", "ts", "ogv", "flv", "wmv", "3gp")
-SOUND = ("wav", "flac", "mp3", "m4a", "ogg", "oga", "opus", "aac")
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp")
-EXTENSIONS = VIDEO + SOUND + PICTURES
 
 
 @dataclass(frozen=True)

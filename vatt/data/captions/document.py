@@ -3,8 +3,10 @@
 import json
 import math
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
+from vatt.data.captions.bad import MOST, Bad, check_count
 from vatt.data.captions.caption import THROUGHOUT, Caption, checked, throughout
 from vatt.errors import DataError
 
@@ -12,12 +14,15 @@ TIMED = ("segments", "chunks", "transcription")  # openai-whisper and whisperX, 
 PLAIN = ("captions", "caption", "text")
 
 
-def parse_text(content: str) -> tuple[Caption, ...]:
-    """Plain text: every line that is not blank is a caption that holds throughout."""
-    return tuple(throughout(line) for line in content.split("\n") if line.strip())
+def parse_text(content: str, where: str, bad: Bad) -> tuple[Caption, ...]:
+    """Plain text: every line that is not blank is a caption that holds throughout; none is bad."""
+    lines = (line for line in content.split("\n") if line.strip())
+    captions = tuple(throughout(line) for line in islice(lines, MOST + 1))
+    check_count(len(captions), where)
+    return captions
 
 
-def parse_json(content: str, where: str) -> tuple[Caption, ...] | None:
+def parse_json(content: str, where: str, bad: Bad) -> tuple[Caption, ...] | None:
     """Captions from Whisper's JSON, as written by openai-whisper, whisperX, faster-whisper's tools, whisper.cpp and
     transformers; or from JSON with `captions`, `caption` or `text`, as WebDataset shards have it.
 
@@ -25,23 +30,23 @@ def parse_json(content: str, where: str) -> tuple[Caption, ...] | None:
       The captions, in the order of the file; None if the JSON speaks of something else.
 
     Raises:
-      DataError: not JSON, or captions or times in it that cannot be. The message names the file and the place.
+      DataError: not JSON, or what should be captions is none. The message names the file and the place.
     """
     found = load_json(content, where)
     if isinstance(found, list):
-        return entries(found, where) if found and all(_is_entry(entry) for entry in found) else None
+        return entries(found, where, bad) if found and all(_is_entry(entry) for entry in found) else None
     if not isinstance(found, dict):
         return None
     for key in TIMED:
         if isinstance(found.get(key), list):
-            return entries(found[key], f"{where}, {key}")
+            return entries(found[key], f"{where}, {key}", bad)
     for key in PLAIN:
         if found.get(key) is not None:
-            return entries(found[key], f"{where}, {key}")
+            return entries(found[key], f"{where}, {key}", bad)
     return None
 
 
-def parse_info(content: str, where: str) -> tuple[Caption, ...] | None:
+def parse_info(content: str, where: str, bad: Bad) -> tuple[Caption, ...] | None:
     """The title in yt-dlp's .info.json, as a caption that holds throughout; None if there is none.
 
     Descriptions are left out: they are links and thanks more often than they say what is seen.
@@ -60,16 +65,31 @@ def load_json(content: str, where: str) -> Any:
         raise DataError(f"{where}: not JSON that can be read: {error}") from error
 
 
-def entries(value: Any, where: str) -> tuple[Caption, ...]:
+def entries(value: Any, where: str, bad: Bad | None = None) -> tuple[Caption, ...]:
     """Captions from a string, a list of strings, or a list of {text, start, end} (seconds).
 
-    Strings hold throughout, and so do entries without times. Raises DataError naming the entry.
+    Strings hold throughout, and so do entries without times.
+
+    Args:
+      bad: gathers entries that are no captions; None raises.
+
+    Raises:
+      DataError: it is none of these. The message names the entry.
     """
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, Sequence):
         raise DataError(f"{where}: expected a caption or a list of captions, found {_shown(value)}")
-    return tuple(_entry(entry, f"{where}, entry {number}") for number, entry in enumerate(value, 1))
+    check_count(len(value), where)
+    captions = []
+    for number, entry in enumerate(value, 1):
+        try:
+            captions.append(_entry(entry, f"{where}, entry {number}"))
+        except DataError as error:
+            if bad is None:
+                raise
+            bad.add(error)
+    return tuple(captions)
 
 
 def _is_entry(entry: Any) -> bool:

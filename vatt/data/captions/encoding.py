@@ -34,11 +34,14 @@ def to_text(data: bytes, where: str, what: str = "captions") -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         at = "" if utf16 else f" (line {line})"
-        raise DataError(f"{where}: the {what} are not UTF-8{at}; {_remedy(where)}") from error
-    if "\0" in text:  # UTF-16 without its mark, UTF-32, or no text at all
-        raise DataError(f"{where}: the {what} are not text in UTF-8; {_remedy(where)}")
+        raise DataError(f"{where}: the {what} are not UTF-8{at}; {_remedy(data)}") from error
+    if "\0" in text:
+        raise DataError(f"{where}: the {what} are not text in UTF-8; {_remedy(data)}")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _remedy(where: str) -> str:
-    return f"convert them, for instance: iconv -f WINDOWS-1252 -t UTF-8 '{where}' -o converted"
+def _remedy(data: bytes) -> str:
+    """How to convert what they may be. It names no file: one within an archive has no path that a shell could open."""
+    utf32 = data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE))
+    code = "UTF-32" if utf32 else "UTF-16LE" if b"\0" in data else "WINDOWS-1252"
+    return f"if they are {code}, for instance, convert them with iconv -f {code} -t UTF-8"

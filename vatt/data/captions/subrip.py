@@ -4,15 +4,16 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from vatt.data.captions.bad import Bad, check_count
 from vatt.data.captions.caption import Caption, one_line
 from vatt.data.captions.encoding import read_bytes, to_text
+from vatt.data.captions.markup import plain
 from vatt.data.captions.rolling import Cue, to_captions
 from vatt.errors import DataError
 
 # SubRip writes a comma before the milliseconds; many tools write a dot, leave them out, or drop the hours.
 INSTANT = r"(?:(\d{1,5}):)?(\d{1,2}):(\d{1,2})(?:[,.](\d{1,9}))?"
 TIMING = re.compile(rf"\s*{INSTANT}\s*-->\s*{INSTANT}(?:\s.*)?", re.ASCII)
-MARKUP = re.compile(r"</?[bius]>|</?font[^<>]*>|\{\\[^{}]*\}", re.IGNORECASE)
 
 
 def read_srt(path: str | Path) -> tuple[Caption, ...]:
@@ -25,15 +26,25 @@ def read_srt(path: str | Path) -> tuple[Caption, ...]:
       DataError: the file cannot be read or is not UTF-8, or a line is where no caption has begun, or a time
         is malformed or runs backwards. The message names the file and the line.
     """
-    return parse_srt(to_text(read_bytes(path), str(path)), str(path))
+    bad = Bad()
+    captions = parse_srt(to_text(read_bytes(path), str(path)), str(path), bad)
+    bad.refuse()
+    return captions
 
 
-def parse_srt(content: str, where: str) -> tuple[Caption, ...]:
-    """The captions of a SubRip file's content. Args and errors as of `read_srt`; `where` names the file in errors."""
+def parse_srt(content: str, where: str, bad: Bad) -> tuple[Caption, ...]:
+    """The captions of a SubRip file's content, as of `read_srt`.
+
+    Args:
+      content: the file's text.
+      where: names the file in errors.
+      bad: gathers what `read_srt` raises; the text below a time that is bad is left out with it.
+    """
     lines = content.split("\n")
     cues: list[Cue] = []
     timing: tuple[float, float] | None = None
     text: list[str] = []
+    passing = False  # over the text of a caption that was found bad
 
     def finish():
         if timing is not None:
@@ -42,16 +53,21 @@ def parse_srt(content: str, where: str) -> tuple[Caption, ...]:
     for number, line in enumerate(lines, 1):
         if "-->" in line:
             finish()
-            timing, text = read_timing(line, f"{where}, line {number}"), []
+            check_count(len(cues) + bad.count + 1, where)
+            timing, text, passing = None, [], False
+            try:
+                timing = read_timing(line, f"{where}, line {number}")
+            except DataError as error:
+                bad.add(error)
+                passing = True
         elif not line.strip() or _is_index(lines, number - 1, timing is None):
             continue  # a blank line ends no caption: texts may hold some
-        elif timing is None:
-            raise DataError(
-                f"{where}, line {number}: expected a time such as 00:00:01,000 --> 00:00:02,500, "
-                f"found {line.strip()[:60]!r}"
-            )
-        else:
-            text.append(MARKUP.sub("", line))
+        elif timing is not None:
+            text.append(plain(line))
+        elif not passing:
+            expected = "a time such as 00:00:01,000 --> 00:00:02,500"
+            bad.add(DataError(f"{where}, line {number}: expected {expected}, found {line.strip()[:60]!r}"))
+            passing = True
     finish()
     return to_captions(cues)
 

@@ -6,7 +6,7 @@ witness says so and the other does not deny it. A dark screen, a still picture's
 nothing either way: files are never called alike for what they lack.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ import numpy as np
 from av import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from PIL import Image
+
+from vatt.data.items import Progress
 
 PICTURES, SIDE = 8, 12  # pictures a signature, and their height and width
 TIMES, BANDS = 64, 8  # instants and bands of the loudness
@@ -32,9 +34,9 @@ LIKE_PICTURE, LIKE_MOTION = 0.94, 0.8  # cosines of pictures, and of their cours
 SAME_PICTURE, SAME_MOTION, SAME_STILL = 0.97, 0.9, 0.998  # enough if there is no other witness
 SAME_SOUND, OTHER_SOUND = 0.97, 0.7  # cosines of the course of loudness: from here on, and up to here
 SAME_TONE, OTHER_TONE = 2.0, 8.0  # dB between the mean spectra, root mean square: up to here, and from here on
-CANDIDATE = 0.08  # how far below these a projected cosine may lie
 PROJECTED = 96  # width of the vectors that are compared all with all
 ROWS, COLUMNS = 512, 4096  # of a block of comparisons, which fits a cache
+PAIRS = 512  # compared exactly at once
 
 
 class Pictures:
@@ -163,18 +165,23 @@ class Signature:
     audio: np.ndarray | None
 
 
-def alike(signatures: dict[int, Signature]) -> Iterator[tuple[int, int]]:
+def alike(signatures: dict[int, Signature], progress: Progress | None = None) -> Iterator[tuple[int, int]]:
     """Pairs (first, other) of keys whose files are alike; every file but the first of its group is an `other` once.
 
-    Compares all with all whose lengths are close, as a matrix product of short vectors.
+    Compares all with all whose lengths are close: first as matrix products of short vectors, which leave few pairs.
+
+    Args:
+      signatures: by key.
+      progress: called with (files compared with all, files in all).
     """
     keys = [i for i, s in signatures.items() if s.video is not None or s.audio is not None]
     keys.sort(key=lambda i: (signatures[i].seconds, i))
     chosen = [signatures[i] for i in keys]
     group = list(range(len(chosen)))
-    for a, b in _candidates(chosen):
-        if _root(group, a) != _root(group, b) and _same(chosen[a], chosen[b]):
-            group[_root(group, b)] = _root(group, a)
+    for done, a, b in _candidates(chosen):
+        _join(group, chosen, a, b)
+        if progress:
+            progress(done, len(chosen))
     members: dict[int, list[int]] = {}
     for place, key in enumerate(keys):
         members.setdefault(_root(group, place), []).append(key)
@@ -183,38 +190,37 @@ def alike(signatures: dict[int, Signature]) -> Iterator[tuple[int, int]]:
         yield from ((first, other) for other in others)
 
 
-def _candidates(chosen: list[Signature]) -> Iterator[tuple[int, int]]:
-    """Pairs that one witness may call the same. Those that pictures tell of first, as most do: then sound only rules
-    out."""
+def _candidates(chosen: list[Signature]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Blocks of pairs a < b that may be the same as far as short vectors tell, after how many files are done with."""
     seconds = np.array([s.seconds for s in chosen])
-    looks = _vectors([s.video for s in chosen], PLAIN)
-    sounds = _vectors([s.audio for s in chosen], 2 * VARIES)
-    for a, b in _near(looks, seconds, LIKE_PICTURE):
-        likeness = np.einsum("nd,nd->n", sounds.units[a], sounds.units[b])
-        heard = sounds.tells[a] & sounds.tells[b]
-        keep = ~heard | (likeness >= OTHER_SOUND - CANDIDATE)
-        yield from zip(a[keep].tolist(), b[keep].tolist(), strict=True)
-    if (sounds.tells & ~looks.tells).any():
-        for a, b in _near(sounds, seconds, SAME_SOUND):
-            keep = ~(looks.tells[a] & looks.tells[b])
-            yield from zip(a[keep].tolist(), b[keep].tolist(), strict=True)
-
-
-def _near(vectors: "_Vectors", seconds: np.ndarray, same: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Blocks of pairs a < b that tell something, are about as long, and whose cosine is about `same` or more."""
-    telling = np.flatnonzero(vectors.tells)
-    units, seconds = vectors.units[telling], seconds[telling]
-    for low in range(0, len(units), ROWS):
-        high = min(low + ROWS, len(units))
+    looks = _Vectors([None if s.video is None else _centred(s.video) for s in chosen], PLAIN)
+    moves = _Vectors([None if s.video is None else _motion(s.video) for s in chosen], MOVES)
+    sounds = _Vectors([None if s.audio is None else _centred(s.audio) for s in chosen], 2 * VARIES)
+    for low in range(0, len(chosen), ROWS):
+        high = min(low + ROWS, len(chosen))
         last = int(np.searchsorted(seconds, seconds[high - 1] + _slack(seconds[high - 1]), "right"))
         for first in range(low, last, COLUMNS):
-            close = units[low:high] @ units[first : min(first + COLUMNS, last)].T >= same - CANDIDATE
-            a, b = np.nonzero(close)
+            rows, columns = slice(low, high), slice(first, min(first + COLUMNS, last))
+            seen, look = looks.compare(rows, columns)
+            heard, sound = sounds.compare(rows, columns)
+            moving = moves.tells[rows, None] | moves.tells[columns]
+            _, course = moves.compare(rows, columns)
+            # What sound will not affirm, pictures must; what does not move must be the very picture.
+            least = np.where(moving, _about(SAME_PICTURE), _about(SAME_STILL))
+            least[heard] = _about(LIKE_PICTURE)
+            by_sight = seen & (look >= least) & (~moving | (course >= _about(LIKE_MOTION)))
+            by_sight &= ~heard | (sound >= _about(OTHER_SOUND))
+            a, b = np.nonzero(by_sight | (~seen & heard & (sound >= _about(SAME_SOUND))))
             a, b = a + low, b + first
-            yield telling[a[a < b]], telling[b[a < b]]
+            yield (high if first + COLUMNS >= last else low), a[a < b], b[a < b]
 
 
-def _slack(seconds: float) -> float:
+def _about(cosine: float) -> float:
+    """What the projections of vectors of this cosine fall below by five standard deviations of chance."""
+    return cosine - 5 * (1 - cosine**2) / PROJECTED**0.5
+
+
+def _slack(seconds: float | np.ndarray) -> Any:
     """By how much copies may differ in length: codecs pad, and frame rates round."""
     return 0.15 + 0.02 * seconds
 
@@ -225,25 +231,50 @@ def _root(group: list[int], member: int) -> int:
     return member
 
 
-@dataclass(frozen=True)
-class _Vectors:
-    units: np.ndarray  # [N PROJECTED]
-    tells: np.ndarray  # [N] bool: whether it tells anything
+def _join(group: list[int], chosen: list[Signature], a: np.ndarray, b: np.ndarray) -> None:
+    """Joins the groups of those of the pairs that are the same."""
 
+    def roots(members: np.ndarray) -> np.ndarray:
+        first = members.min(initial=len(group))
+        found = [_root(group, member) for member in range(first, members.max(initial=-1) + 1)]
+        return np.array(found, int)[members - first]
 
-def _vectors(parts: list[np.ndarray | None], least: float) -> _Vectors:
-    units, tells = np.zeros((len(parts), PROJECTED), np.float32), np.zeros(len(parts), bool)
-    projection: Any = None
-    for index, part in enumerate(parts):
-        if part is None:
+    apart = roots(a) != roots(b)
+    a, b = a[apart], b[apart]
+    for at in range(0, len(a), PAIRS):
+        pairs = [
+            (one, other)
+            for one, other in zip(a[at : at + PAIRS].tolist(), b[at : at + PAIRS].tolist(), strict=True)
+            if _root(group, one) != _root(group, other)
+        ]
+        if not pairs:
             continue
-        flat = _centred(part).ravel()
-        if projection is None:
-            projection = np.random.default_rng(0).standard_normal((flat.size, PROJECTED), np.float32)
-        if flat.std() >= least:
-            unit = flat @ projection
-            units[index], tells[index] = unit / (np.linalg.norm(unit) + 1e-9), True
-    return _Vectors(units, tells)
+        names, places = np.unique(pairs, return_inverse=True)
+        one, other = places.reshape(-1, 2).T
+        same = _same(_Exact([chosen[name] for name in names]), one, other)
+        for left, right in np.array(pairs)[same].tolist():
+            group[_root(group, right)] = _root(group, left)
+
+
+class _Vectors:
+    """Short vectors of unit length, whose products are about the cosines of the long ones; a None tells nothing."""
+
+    def __init__(self, parts: Sequence[np.ndarray | None], least: float):
+        self.units = np.zeros((len(parts), PROJECTED), np.float32)
+        self.tells = np.zeros(len(parts), bool)
+        projection: Any = None
+        for index, part in enumerate(parts):
+            if part is None:
+                continue
+            if projection is None:
+                projection = np.random.default_rng(0).standard_normal((part.size, PROJECTED), np.float32)
+            if part.std() >= least:
+                unit = part.ravel() @ projection
+                self.units[index], self.tells[index] = unit / (np.linalg.norm(unit) + 1e-9), True
+
+    def compare(self, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Whether both tell something [R C], and the cosines [R C]."""
+        return self.tells[rows, None] & self.tells[columns], self.units[rows] @ self.units[columns].T
 
 
 def _centred(part: np.ndarray) -> np.ndarray:
@@ -252,49 +283,56 @@ def _centred(part: np.ndarray) -> np.ndarray:
     return part - (part.mean() if part.ndim == 4 else part.mean(0))
 
 
-def _same(a: Signature, b: Signature) -> bool:
-    if abs(a.seconds - b.seconds) > _slack(max(a.seconds, b.seconds)) or (a.video is None) != (b.video is None):
-        return False
-    verdicts = {_same_video(a.video, b.video), _same_audio(a.audio, b.audio)}
-    if "different" in verdicts:
-        return False
-    return "same" in verdicts or verdicts == {"still", "unknown"}
+def _motion(pictures: np.ndarray) -> np.ndarray:
+    """How pictures differ from their mean [PICTURES SIDE SIDE 3] float32."""
+    pictures = pictures.astype(np.float32)
+    return pictures - pictures.mean(0)
 
 
-def _same_video(a: np.ndarray | None, b: np.ndarray | None) -> str:
-    """same, different, like (not denied, as unknown), unknown; or still: the same picture, in which nothing moves."""
-    if a is None or b is None:
-        return "unknown"
-    a, b = a.astype(np.float32), b.astype(np.float32)
-    if np.sqrt(np.mean((a - b) ** 2)) > SAME_LEVEL:
-        return "different"
-    if max(a.std(), b.std()) < PLAIN:
-        return "unknown"
-    likeness = _cosine(a - a.mean(), b - b.mean())
-    if likeness < LIKE_PICTURE:
-        return "different"
-    moves_a, moves_b = a - a.mean(0), b - b.mean(0)
-    if max(moves_a.std(), moves_b.std()) < MOVES:
-        return "still" if likeness >= SAME_STILL else "unknown"
-    course = _cosine(moves_a, moves_b)
-    if course < LIKE_MOTION:
-        return "different"
-    return "same" if likeness >= SAME_PICTURE and course >= SAME_MOTION else "like"
+class _Exact:
+    """What is compared of N files, the way that many pairs are compared at once."""
+
+    def __init__(self, files: Sequence[Signature]):
+        silent, blind = np.zeros((TIMES, BANDS), np.float32), np.zeros((PICTURES, SIDE, SIDE, 3), np.uint8)
+        self.seconds = np.array([file.seconds for file in files])
+        self.seen = np.array([file.video is not None for file in files])
+        self.heard = np.array([file.audio is not None for file in files])
+        video = np.stack([blind if file.video is None else file.video for file in files]).astype(np.float32)
+        audio = np.stack([silent if file.audio is None else file.audio for file in files]).astype(np.float32) / 2
+        self.pictures = video.reshape(len(files), -1)  # [N D]
+        self.contrast = self.pictures.std(1)
+        self.looks = _units(self.pictures - self.pictures.mean(1, keepdims=True))
+        motion = (video - video.mean(1, keepdims=True)).reshape(len(files), -1)
+        self.motion, self.moves = motion.std(1), _units(motion)
+        self.tone = audio.mean(1)  # [N BANDS]
+        course = (audio - self.tone[:, None]).reshape(len(files), -1)
+        self.varies, self.course = course.std(1), _units(course)
 
 
-def _same_audio(a: np.ndarray | None, b: np.ndarray | None) -> str:
-    """same, different or unknown."""
-    if a is None or b is None:
-        return "unknown"
-    a, b = a.astype(np.float32) / 2, b.astype(np.float32) / 2
-    tone = float((a.mean(0) - b.mean(0)).std())
-    varies_a, varies_b = _centred(a), _centred(b)
-    varies = min(varies_a.std(), varies_b.std()) >= VARIES
-    likeness = _cosine(varies_a, varies_b)
-    if tone > OTHER_TONE or (varies and likeness < OTHER_SOUND):
-        return "different"
-    return "same" if varies and likeness >= SAME_SOUND and tone < SAME_TONE else "unknown"
+def _units(vectors: np.ndarray) -> np.ndarray:
+    return vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b) + 1e-9))
+def _same(files: _Exact, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether files a [M] are the same as files b [M]: a witness says so, and none denies it. [M] bool"""
+
+    def cosine(units: np.ndarray) -> np.ndarray:
+        return np.einsum("md,md->m", units[a], units[b])
+
+    length = abs(files.seconds[a] - files.seconds[b]) <= _slack(np.maximum(files.seconds[a], files.seconds[b]))
+    both = files.seen[a] & files.seen[b]
+    plain = np.maximum(files.contrast[a], files.contrast[b]) < PLAIN
+    moving = np.maximum(files.motion[a], files.motion[b]) >= MOVES
+    level = np.sqrt(np.mean((files.pictures[a] - files.pictures[b]) ** 2, axis=1))
+    look, course = cosine(files.looks), cosine(files.moves)
+    other_look = both & ((level > SAME_LEVEL) | (~plain & ((look < LIKE_PICTURE) | (moving & (course < LIKE_MOTION)))))
+    same_look = both & ~plain & np.where(moving, (look >= SAME_PICTURE) & (course >= SAME_MOTION), look >= SAME_STILL)
+
+    heard = files.heard[a] & files.heard[b]
+    varies = np.minimum(files.varies[a], files.varies[b]) >= VARIES
+    tone, sound = (files.tone[a] - files.tone[b]).std(1), cosine(files.course)
+    other_sound = heard & ((tone > OTHER_TONE) | (varies & (sound < OTHER_SOUND)))
+    same_sound = heard & varies & (sound >= SAME_SOUND) & (tone < SAME_TONE)
+
+    comparable = length & (files.seen[a] == files.seen[b])
+    return comparable & ~other_look & ~other_sound & (same_look | same_sound)

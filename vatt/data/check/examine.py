@@ -21,14 +21,14 @@ from vatt.data.check.alike import Loudness, Pictures, Signature
 from vatt.data.crops import Box
 from vatt.data.items import VIDEO, Decoded, Encoded, Item, Medium, Slice
 from vatt.data.media.canvas import to_rgb
-from vatt.data.media.clip import MediaInfo, decode_clip, probe
+from vatt.data.media.clip import MediaInfo, decode_clip, is_silent, probe
 from vatt.data.media.container import Opened, opened
 from vatt.data.media.resample import mono
 from vatt.errors import MediaError
 
 MEMORY = 8 << 30  # bytes of address space
-PATIENCE, SLOWEST = 60.0, 2.0  # seconds a file may take, and how many more for each that it lasts
-SILENCE = 1e-3  # of full scale (-60 dB); a track whose mix never exceeds it is silent
+BUDGET, SLOWEST = 60.0, 10.0  # seconds of a core a file may take, and how many more for each that it lasts
+LOUDEST = 1e4  # of full scale (80 dB): no sound, but damage
 GAP = 0.05  # seconds by which sound may jump: no clip can be cut across more
 DIFFER = 0.25  # seconds between the ends of sound and picture that go unreported
 LATE = 0.05  # seconds after the start at which sound or picture may begin unreported
@@ -152,10 +152,10 @@ def _digest(media: str | Slice | Encoded, alive: Callable[[], None]) -> str:
 def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
     """Facts and faults that the probe knows."""
     exam.facts |= {
-        key: round(value, 3) if isinstance(value, float) else value
+        key: _rounded(value) if isinstance(value, float) else value
         for key, value in {
             "start": info.start,
-            "end": info.end if np.isfinite(info.end) else None,
+            "end": info.end,
             "still": info.still,
             "has_video": info.has_video,
             "has_audio": info.has_audio,
@@ -183,14 +183,19 @@ def _tell(exam: Exam, info: MediaInfo, name: str) -> None:
             exam.faults.append(("late_start", f"both run from {info.late_start:.2f} s on"))
 
 
+def _rounded(value: float) -> float | None:
+    """To thousandths; None for what JSON has no number for, such as the end of a picture."""
+    return round(value, 3) if np.isfinite(value) else None
+
+
 def _read(exam: Exam, file: Opened, *, quick: bool, alive: Callable[[], None]) -> None:
     """The pass over all packets."""
     for stream in file.streams:
         exam.facts[f"{stream.type}_codec"] = stream.codec_context.name
     if quick:
         return
-    allowed = PATIENCE + SLOWEST * (file.container.duration or 0) / av.time_base
-    until = time.monotonic() + allowed
+    allowed = BUDGET + SLOWEST * (file.container.duration or 0) / av.time_base
+    until = time.process_time() + allowed  # whoever hangs, or is alone on a slow disk, uses none: that is Crew.patience
     picture = _Picture(file.origin) if file.video is not None else None
     sound = _Sound(file.origin) if file.audio is not None else None
     sinks = {}
@@ -200,9 +205,9 @@ def _read(exam: Exam, file: Opened, *, quick: bool, alive: Callable[[], None]) -
         sinks[file.audio.index] = sound
     for packet, frames in _decoded(exam, file):
         alive()
-        if time.monotonic() > until:
-            exam.faults.append(("crashes", f"decoding takes longer than {allowed:.0f} s"))
-            break
+        if time.process_time() > until:
+            exam.faults.append(("unchecked", f"decoding takes longer than {allowed:.0f} s of a core"))
+            return  # a part tells neither silence nor likeness
         sink = sinks[packet.stream_index]
         if frames is None:
             sink.bad += 1
@@ -246,20 +251,31 @@ class _Sound:
     def __init__(self, origin: float):
         self.loudness, self.origin = Loudness(), origin
         self.frames = self.bad = 0
-        self.peak = 0.0
+        self.low = self.high = 0.0  # of full scale
+        self.odd = 0  # samples that are not finite, or beyond what is sound
         self.next: float | None = None
         self.gaps: list[str] = []
 
     def add(self, frame: av.AudioFrame) -> None:
         self.frames += 1
         samples = mono(frame)
-        self.peak = max(self.peak, float(abs(samples).max(initial=0.0)))
+        sane = abs(samples) < LOUDEST
+        if not sane.all():
+            self.odd += int((~sane).sum())
+            samples = np.where(sane, samples, np.float32(0))
+        self.low, self.high = float(samples.min(initial=self.low)), float(samples.max(initial=self.high))
         self.loudness.add(samples, frame.sample_rate)
         at = frame.time
         if at is not None and self.next is not None and abs(at - self.next) > GAP:
             self.gaps.append(f"{self.next - self.origin:.2f} to {at - self.origin:.2f} s")
         begin = at if at is not None else self.next
         self.next = None if begin is None else begin + frame.samples / frame.sample_rate
+
+    @property
+    def silent(self) -> bool:
+        """As training judges a clip."""
+        extremes = np.rint(np.clip([self.low * 32768, self.high * 32768], -32768, 32767))
+        return is_silent(extremes.astype(np.int16))
 
 
 def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> None:
@@ -278,8 +294,10 @@ def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> Non
         if picture.corrupt and not picture.bad:
             faults.append(("damaged", f"{picture.corrupt} frames are decoded with errors"))
     if sound and sound.frames:
-        facts["peak_db"] = round(20 * np.log10(max(sound.peak, 1e-6)), 1)
-        if not np.isfinite(sound.peak) or sound.peak < SILENCE:
+        facts["peak_db"] = round(20 * np.log10(max(sound.high, -sound.low, 1e-6)), 1)
+        if sound.odd:
+            faults.append(("damaged", f"{sound.odd} samples of its sound are no numbers, or beyond any loudness"))
+        if sound.silent:
             faults.append(("silent", f"peak {facts['peak_db']:.0f} dB"))
         if sound.gaps:
             more = f" and {len(sound.gaps) - NAMED} more" if len(sound.gaps) > NAMED else ""
@@ -288,8 +306,7 @@ def _conclude(exam: Exam, picture: _Picture | None, sound: _Sound | None) -> Non
     if picture and picture.frames:
         video = picture.pictures.signature()
         exam.thumbnail = _jpeg(picture.pictures.clearest())
-    silent = sound is None or not sound.frames or sound.peak < SILENCE
-    audio = None if silent or sound is None else sound.loudness.signature()
+    audio = None if sound is None or not sound.frames or sound.silent else sound.loudness.signature()
     seconds = max(picture.last if picture else 0.0, (sound.next or 0.0) - sound.origin if sound else 0.0)
     exam.signature = Signature(seconds=seconds, video=video, audio=audio)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Line:
         ids = {"rows": self.ids} if len(self.ids) > 1 else {}
         split = {"split": self.split} if self.split else {}
         head = {"id": self.id, "path": self.path, **ids, **split, "usable": self.usable, "faults": described}
-        return json.dumps({**head, "captions": self.captions, **self.facts})
+        return json.dumps({**head, "captions": self.captions, **self.facts}, allow_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,21 +97,24 @@ def check(
       workers: processes that read files (0: one a core).
       quick: probe only: finds neither damage, nor silence, nor files that look alike.
       patience: seconds without a sign of life after which the process that reads a file is given up.
-      progress: called with (files done, files in all).
+      progress: called with (files done, files in all), and so again while those that look alike are sought.
 
     Raises:
-      DataError: no such source, nothing in it, or `out` lies within it.
+      DataError: no such source, nothing in it, or `out` lies within it or cannot be written to.
     """
     folder = _place(source, out)
     records = open_records(source, 0.0)
     files = _Records(records) if records is not None else _Files(list_rows(source))
+    timed = records is None
+    ordered = timed and parse_source(source).kind in ("folder", "tars", "demo")  # a caption file each
     lines = files.lines
+    _try_writing(folder)  # hours of decoding should not be lost to a folder that takes nothing
     signatures: dict[int, Signature] = {}
     count = min(workers or len(os.sched_getaffinity(0)), max(1, len(files)))
     with Thumbnails() as thumbnails, Crew(examine, count=count, patience=patience) as crew:
         for done, (task, result) in enumerate(crew.run(files.tasks(quick)), 1):
             exam = Exam(faults=[("crashes", result.reason)]) if isinstance(result, Death) else result
-            _enter(lines[task.place], files.rows[task.place], exam, seconds, timed=records is None)
+            _enter(lines[task.place], files.rows[task.place], exam, seconds, timed=timed, ordered=ordered)
             if exam.signature is not None and lines[task.place].usable:
                 signatures[task.place] = exam.signature
             thumbnails.add(task.place, exam.thumbnail)
@@ -119,7 +123,9 @@ def check(
         _copies(lines, signatures)
         report = Report(source=files.name, folder=folder, lines=lines, ignored=files.ignored, quick=quick)
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "report.jsonl", (line.json() + "\n" for line in lines))
+        _write_lines(report)  # what is known, before a search that may take long
+        _look_alikes(lines, signatures, progress)
+        _write_lines(report)
         _replace(folder / "report.html", write_html(report, thumbnails))
     return report
 
@@ -137,6 +143,18 @@ def _place(source: str, out: str | Path | None) -> Path:
     name = re.sub(r"[^\w.-]+", "-", place.resolve().name).strip("-.") or "source"
     folder = Path.cwd() / f"check-{name}"
     return place.resolve().parent / folder.name if inside and _lies_within(folder, inside) else folder
+
+
+def _try_writing(folder: Path) -> None:
+    """Raises DataError if no file can be written into a folder; leaves none behind that was not there."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if made:
+            folder.rmdir()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot write the report there: {error.strerror}; choose with -o") from error
 
 
 def _lies_within(folder: Path, source: Path) -> bool:
@@ -239,7 +257,7 @@ def _size(media: str | Slice) -> int:
         return -1
 
 
-def _enter(line: Line, rows: Sequence[Row], exam: Exam, seconds: float, *, timed: bool) -> None:
+def _enter(line: Line, rows: Sequence[Row], exam: Exam, seconds: float, *, timed: bool, ordered: bool) -> None:
     """Enters what was found in a file, and how its rows fit it, into its line."""
     line.facts = exam.facts
     line.faults += exam.faults
@@ -253,7 +271,7 @@ def _enter(line: Line, rows: Sequence[Row], exam: Exam, seconds: float, *, timed
             detail = f"{len(short)} of {len(rows)} rows: {short[0].id}: {detail}"
         line.faults.append(("too_short" if len(short) == len(rows) else "short_rows", detail))
     for row in rows:
-        line.faults += caption_faults(row.captions, end, timed=timed)
+        line.faults += caption_faults(row.captions, end, timed=timed, ordered=ordered)
 
 
 def _length(row: Row, begin: float, end: float | None) -> float:
@@ -264,20 +282,28 @@ def _length(row: Row, begin: float, end: float | None) -> float:
 
 
 def _copies(lines: list[Line], signatures: dict[int, Signature]) -> None:
-    """Enters which files are copies of an earlier one."""
+    """Enters which files are copies of an earlier one, and takes their signatures away."""
     first: dict[str, int] = {}
     for place, line in enumerate(lines):
         original = first.setdefault(line.facts.get("sha256") or f"{place}", place)
         if original != place:
             line.faults.append(("duplicate", _relation("the same as", lines[original], line)))
             signatures.pop(place, None)
-    for original, other in alike(signatures):
+
+
+def _look_alikes(lines: list[Line], signatures: dict[int, Signature], progress: Progress | None) -> None:
+    """Enters which files look and sound like an earlier one."""
+    for original, other in alike(signatures, progress):
         lines[other].faults.append(("near_duplicate", _relation("like", lines[original], lines[other])))
 
 
 def _relation(how: str, original: Line, copy: Line) -> str:
     across = f" ({original.split}, and this is in {copy.split})" if original.split != copy.split else ""
     return f"{how} {original.id}{across}"
+
+
+def _write_lines(report: Report) -> None:
+    _replace(report.folder / "report.jsonl", (line.json() + "\n" for line in report.lines))
 
 
 def _replace(path: Path, parts: Iterable[str]) -> None:

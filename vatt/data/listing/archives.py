@@ -16,10 +16,10 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vatt.data.captions import Beside, Caption, parse_captions
+from vatt.data.captions import Beside, Caption, first_captions
 from vatt.data.captions.encoding import LARGEST
 from vatt.data.items import PICTURES, SOUND, VIDEO, Fault, Listing, Progress, Row, Slice
-from vatt.data.listing.folder import extension, find
+from vatt.data.listing.folder import extension, find, tolerant
 from vatt.data.pool import in_parallel
 from vatt.errors import DataError
 
@@ -28,6 +28,10 @@ MOST = 1_000_000  # shards
 RANK = {extension: rank for rank, kind in enumerate((VIDEO, SOUND, PICTURES)) for extension in kind}
 SAID = ("srt", "vtt", "json", "txt")
 LONGEST_LABEL = 4096  # bytes
+LONGEST_HEADER = 1 << 20  # bytes that may tell a member's name and facts
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
+)  # fmt: skip
 
 
 def has_only_tars(folder: str) -> bool:
@@ -122,17 +126,13 @@ def _list(path: str, name: str, language: str) -> tuple[list[Row], list[Fault]]:
 
 
 def _captions(sample: Sample, id: str, stem: str, language: str, faults: list[Fault]) -> tuple[Caption, ...]:
-    try:
-        for candidate in Beside(sample.said, language).of(stem):
-            member = sample.said[candidate]
-            if member.size > LARGEST:
-                raise DataError(f"{member}: larger than {LARGEST >> 20} MiB, which captions never are")
-            captions = parse_captions(candidate, member.read(), str(member))
-            if captions is not None:
-                return captions
-    except (DataError, OSError) as error:
-        faults.append(Fault(id=id, reason="bad_captions", detail=str(error)))
-    return ()
+    def read(candidate: str) -> tuple[bytes, str]:
+        member = sample.said[candidate]
+        if member.size > LARGEST:
+            raise DataError(f"{member}: larger than {LARGEST >> 20} MiB, which captions never are")
+        return member.read(), str(member)
+
+    return tolerant(lambda bad: first_captions(Beside(sample.said, language).of(stem), read, bad), id, faults)
 
 
 def _labels(sample: Sample, id: str, faults: list[Fault]) -> tuple[str, ...]:
@@ -147,6 +147,21 @@ def _labels(sample: Sample, id: str, faults: list[Fault]) -> tuple[str, ...]:
         return ()
 
 
+class Member(tarfile.TarInfo):
+    """A header that says how long it is before tarfile believes it, which reads as much at once as it says."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in HEADERS and not 0 <= found.size <= LONGEST_HEADER:
+            raise HugeHeaderError(f"a header says that it is {found.size} bytes long, which none is")
+        return found
+
+
+class HugeHeaderError(tarfile.TarError):
+    """A header that is not to be read."""
+
+
 def members(path: str, name: str, faults: list[Fault]) -> Iterator[Slice]:
     """The files in a tar whose data are all there. Adds to `faults` what cannot be used."""
 
@@ -156,7 +171,7 @@ def members(path: str, name: str, faults: list[Fault]) -> Iterator[Slice]:
     read = 0
     try:
         size = os.path.getsize(path)
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=Member) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]; kept for extraction only
                 shown = member.name.encode("utf-8", "backslashreplace").decode()
@@ -188,6 +203,8 @@ def members(path: str, name: str, faults: list[Fault]) -> Iterator[Slice]:
         fault("missing", "no such shard")
     except OSError as error:
         fault("unreadable", str(error.strerror or error))
+    except (HugeHeaderError, MemoryError, IndexError) as error:  # the last: a list of holes that ends early
+        fault("unreadable", f"damaged: {error or 'a header asks for more memory than there is'}")
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
         if _is_compressed(path):
             fault("unreadable", "compressed; unpack it first (gunzip, unzstd): media are read in place")

@@ -3,10 +3,11 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vatt.data.captions import Beside, read_captions
+from vatt.data.captions import Bad, Beside, Caption, read_captions
 from vatt.data.items import EXTENSIONS, PICTURES, Fault, Listing, Progress, Row
 from vatt.data.pool import in_parallel
 from vatt.errors import DataError
@@ -28,8 +29,8 @@ def list_folder(folder: str | Path, *, language: str = "", progress: Progress | 
     """The media files of a folder and its subfolders, sorted by path, with the captions beside them.
 
     Hidden files and unfinished downloads are passed over, and so is a picture beside video, sound or an .info.json of
-    the same name: it is a thumbnail. Links are followed. A caption file that cannot be read is a fault, and its medium
-    has no captions.
+    the same name: it is a thumbnail. Links are followed. Captions that cannot be read are a fault, and the others
+    of their file are kept.
 
     Args:
       folder: where to look.
@@ -41,15 +42,32 @@ def list_folder(folder: str | Path, *, language: str = "", progress: Progress | 
     """
     found, faults, ignored = find(folder, language)
 
-    def row(file: Found) -> tuple[Row, Fault | None]:
-        try:
-            return Row(id=file.id, media=file.path, captions=read_captions(file.path, file.beside)), None
-        except DataError as error:
-            return Row(id=file.id, media=file.path), Fault(id=file.id, reason="bad_captions", detail=str(error))
+    def row(file: Found) -> tuple[Row, list[Fault]]:
+        faults: list[Fault] = []
+        captions = captions_beside(file.path, file.beside, file.id, faults)
+        return Row(id=file.id, media=file.path, captions=captions), faults
 
     read = in_parallel(row, found, progress=progress)
-    faults += [fault for _, fault in read if fault]
+    faults += [fault for _, found in read for fault in found]
     return Listing(name=str(folder), rows=[row for row, _ in read], faults=faults, ignored=ignored)
+
+
+def captions_beside(path: str, beside: Beside, id: str, faults: list[Fault]) -> tuple[Caption, ...]:
+    """The captions beside a media file; what of them cannot be read is added to `faults`."""
+    return tolerant(lambda bad: read_captions(path, beside, bad), id, faults)
+
+
+def tolerant(read: Callable[[Bad], tuple[Caption, ...]], id: str, faults: list[Fault]) -> tuple[Caption, ...]:
+    """What `read` gives; what it cannot read is added to `faults`, under `id`."""
+    captions, bad = (), Bad()
+    try:
+        captions = read(bad)
+        trouble = str(bad) if bad else ""
+    except (DataError, OSError) as error:
+        trouble = str(error)
+    if trouble:
+        faults.append(Fault(id=id, reason="bad_captions", detail=trouble))
+    return captions
 
 
 def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Fault], Counter]:
@@ -75,7 +93,7 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
             continue
         files = []
         for entry in entries:
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 queue.append((f"{inside}{entry.name}/", entry.path))
             else:
                 files.append(entry)
@@ -92,7 +110,7 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
             elif not _is_unicode(name):
                 shown = os.fsencode(name).decode("utf-8", "backslashreplace")
                 faults.append(Fault(id=shown, reason="bad_name", detail=f"{shown}: the name is not UTF-8"))
-            elif not entry.is_file():
+            elif not _is(entry.is_file):
                 faults.append(Fault(id=name, reason="missing", detail=f"{entry.path}: a broken link, or no file"))
             else:
                 found.append(Found(name, entry.path, beside))
@@ -105,6 +123,14 @@ MOVING = frozenset(EXTENSIONS) - frozenset(PICTURES)
 def extension(name: str) -> str:
     """The last part of a file's name in lower case, without its dot; "" where it has none."""
     return os.path.splitext(name)[1].lower().lstrip(".")
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """False of what cannot be told, such as a link to itself."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _is_unicode(name: str) -> bool:

@@ -24,10 +24,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from vatt.data.captions import Beside, Caption, read_captions
+from vatt.data.captions import Beside, Caption
 from vatt.data.captions.document import entries, number
 from vatt.data.captions.subrip import INSTANT, seconds
 from vatt.data.items import Fault, Listing, Progress, Row
+from vatt.data.listing.folder import captions_beside
 from vatt.data.listing.tables import SUFFIXES, records
 from vatt.errors import DataError
 
@@ -147,12 +148,8 @@ class _Reader:
     def with_captions_beside(self, row: Row, faults: list[Fault]) -> Row:
         assert isinstance(row.media, str)
         if row.media not in self.captions:
-            try:
-                found = read_captions(row.media, self.beside(os.path.dirname(row.media)))
-            except DataError as error:
-                found = ()
-                faults.append(Fault(id=row.id, reason="bad_captions", detail=str(error)))
-            self.captions[row.media] = found
+            beside = self.beside(os.path.dirname(row.media))
+            self.captions[row.media] = captions_beside(row.media, beside, row.id, faults)
         return replace(row, captions=self.captions[row.media])
 
     def _beside(self, folder: str) -> Beside:
