@@ -3,9 +3,11 @@
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import wave
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -142,6 +144,44 @@ def test_arrays_of_frames_and_samples(folder):
     picture = opened(folder, "image=picture")[0]
     assert (picture.still, picture.media.video.shape) == (True, (1, 8, 10, 3))
     np.testing.assert_array_equal(picture.media.video[0, :, :, 1:2], record(0, b"")["picture"])
+
+
+def damaged(folder, place, index):
+    """A copy of the data set in which some bytes of one record are zeros."""
+    shutil.copytree(folder / "clips", place / "clips")
+    (shard,) = (place / "clips/1.2.0").glob("*train*")
+    whole = shard.read_bytes()
+    for at in range(500, len(whole.rstrip(b"\0")), 500):
+        shard.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
+        records = tfds.builder_from_directory(str(place / "clips/1.2.0")).as_data_source(split="train")
+        if [number for number in range(len(LENGTHS)) if not readable(records, number)] == [index]:
+            return
+    raise AssertionError("no place was found")
+
+
+def readable(records, index) -> bool:
+    try:
+        records[index]
+    except Exception:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_damaged_record_is_an_error_of_its_own(folder, tmp_path, index):
+    damaged(folder, tmp_path, index)
+    source = opened(tmp_path, "video=media&text=title", seconds=0.1)
+    with pytest.raises(MediaError, match=rf"train/{index}: cannot be read \(.*orrupted.*\); copy the data set again"):
+        source[index]
+    assert source[2].captions == (throughout("title 2 é"),)
+    assert source.word_counts() == Counter({"title": 2, "é": 2, "2": 1, str(1 - index): 1})
+
+
+def test_captions_that_are_none_are_an_error_of_their_record(folder):
+    source = opened(folder, "video=media&text=title")
+    source.paths["text"] = ["kind"]
+    with pytest.raises(MediaError, match=r"train/1: .*expected a caption"):
+        source[1]
 
 
 def test_a_record_too_short_for_a_clip_is_an_error_of_its_own(folder):

@@ -20,6 +20,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,14 @@ from vatt.data.captions.document import entries
 from vatt.data.items import Decoded, Encoded, Fault, Item, absolute_path
 from vatt.data.listing.rows import absolute, parse_source
 from vatt.data.media.clip import probe
+from vatt.data.records import reading
 from vatt.data.text import words
 from vatt.errors import DataError, MediaError
 
 MODALITIES = ("video", "audio", "image", "text", "label")
 MEDIA = ("video", "audio", "image")
 SLACK = 1e-6  # seconds
+TRIED = 3  # records that are read when a set is opened, if the ones before are bad
 
 
 class ForeignSource:
@@ -72,11 +75,7 @@ class ForeignSource:
         except (ValueError, ImportError, NotImplementedError) as error:
             raise DataError(f"{source}: {str(error).strip().splitlines()[0]}") from error
         self._sizes = [(name, info.shard_lengths) for name, info in sorted(builder.info.splits.items())]
-        if len(self):
-            try:
-                self._item(0)  # features of the wrong kind are told of now, not in the middle of a run
-            except MediaError as error:
-                raise DataError(f"{source}: {error}") from error
+        self._try_out(source)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -89,18 +88,41 @@ class ForeignSource:
         return item
 
     def word_counts(self) -> Counter:
-        """Reads every record whole: TFDS cannot read a part of one without TensorFlow."""
-        said = (caption for i in range(len(self)) for caption in self._captions(self._records[i], str(i)))
-        return Counter(word for caption in said for word in words(caption.text))
+        """Reads every record whole: TFDS cannot read a part of one without TensorFlow. Those that are damaged say
+        nothing, as no clip will be of them."""
+        counts: Counter = Counter()
+        for index in range(len(self)):
+            with suppress(MediaError), self._reading(index):
+                counts.update(
+                    word for said in self._captions(self._records[index], str(index)) for word in words(said.text)
+                )
+        return counts
 
     def fingerprint(self) -> str:
         told = [self.version, self._sizes, len(self), self.paths, self.fps, self.rate]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
+    def _try_out(self, source: str) -> None:
+        """Features of the wrong kind are told of now, not in the middle of a run; that one record is damaged, then."""
+        errors = []
+        for index in range(min(TRIED, len(self))):
+            try:
+                self._item(index)
+                return
+            except MediaError as error:
+                errors.append(error)
+        if errors:
+            raise DataError(f"{source}: {errors[0]}") from errors[0]
+
+    def _reading(self, index: int):
+        return reading(f"{self.version}/{index}", "copy the data set again, or name other features")
+
     def _item(self, index: int) -> Item:
         id = f"{self.version}/{index}"
-        record = self._records[index]
-        media = self._medium(id, {key: _get(record, self.paths[key]) for key in MEDIA if key in self.paths})
+        with self._reading(index):
+            record = self._records[index]
+            media = self._medium(id, {key: _get(record, self.paths[key]) for key in MEDIA if key in self.paths})
+            captions, labels = self._captions(record, id), self._labels(record)
         info = probe(media)
         return Item(
             id=id,
@@ -110,8 +132,8 @@ class ForeignSource:
             has_video=info.has_video,
             has_audio=info.has_audio,
             still=info.still,
-            captions=self._captions(record, id),
-            labels=self._labels(record),
+            captions=captions,
+            labels=labels,
         )
 
     def _medium(self, id: str, values: dict[str, Any]) -> Encoded | Decoded:

@@ -17,6 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,18 @@ def read_description(folder: str | Path) -> dict:
     return description
 
 
+@contextmanager
+def reading(name: str, remedy: str) -> Iterator[None]:
+    """Within the block a record is read: whatever that leads ArrayRecord, protobuf and others to raise is the record's
+    own fault, a MediaError, and must not end a run."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(name, f"cannot be read ({error}); {remedy}") from error
+
+
 class PreparedSource:
     """The records of one split of a prepared set, as a `vatt.data.items.Source`.
 
@@ -244,12 +257,8 @@ class PreparedSource:
     def record(self, index: int) -> Record:
         """The whole record behind the item at `index`. Raises MediaError if it is damaged."""
         position = int(self._kept[index])
-        try:
+        with reading(f"{self.name}: record {position}", "copy or prepare the set again"):
             return from_example(self._opened()[position])
-        except Exception as error:  # ArrayRecord and protobuf raise what they like
-            raise MediaError(
-                f"{self.name}: record {position}", f"cannot be read ({error}); copy or prepare the set again"
-            ) from error
 
     def check(self, clip: ClipConfig) -> None:
         """Raises DataError if the set holds less than clips ask for: frames would be repeated, sound would lack what is

@@ -25,7 +25,8 @@ def throughout(text: str) -> Caption:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """The text with single spaces, and without halves of characters: JSON may hold some, and no file can."""
+    return " ".join(text.split()).encode("utf-8", "replace").decode()
 
 
 def checked(start: float, end: float, text: str) -> Caption:
