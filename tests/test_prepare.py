@@ -88,7 +88,7 @@ def test_every_kind_of_medium_gives_its_records(media, prepared):
     assert [item.id for item in items if item.still] == ["still.png"]
     assert [item.id for item in items if not item.has_video] == ["alone.flac"]
     film = [item for item in items if item.id.startswith("deep/film ü.mp4")]
-    assert [item.id.partition("@")[2] for item in film] == ["0.000-1.000", "1.000-2.000", "2.000-3.000", "3.000-3.600"]
+    assert [item.id.partition("@")[2] for item in film] == ["0.000-1.000", "1.000-2.000", "2.000-3.600"]
     assert sum(item.end for item in film) == pytest.approx(3.6)
     clip = ClipConfig(frames=3, fps=10.0, size=64, sample_rate=16_000, samples=4800)
     for item in items:
@@ -293,8 +293,34 @@ def test_a_source_that_changed_on_the_way_is_refused(media, tmp_path, monkeypatc
     with pytest.raises(DataError, match="was not finished"):
         open_source(str(tmp_path / "out"), seconds=0.1)
     shutil.copy(media / "clip_00005.mp4", tmp_path / "demo/train/another.mp4")
-    with pytest.raises(DataError, match="other media, captions or sizes of files in the source"):
+    with pytest.raises(DataError, match="media or captions of the source have changed since"):
         prepare(source, tmp_path / "out", config=CONFIG)
+
+
+def test_a_finished_set_is_left_alone_unless_its_source_has_grown(media, tmp_path):
+    make_demo(tmp_path / "demo", clips=2, heldout=1)
+    source, out = str(tmp_path / "demo/train"), tmp_path / "out"
+    first = prepare(source, out, config=CONFIG, workers=1)
+    assert prepare(source, out, config=CONFIG, workers=1) == first
+    before = contents(out)
+    shutil.copy(media / "clip_00005.mp4", tmp_path / "demo/train/another.mp4")
+    with pytest.raises(DataError, match=r"have changed since. Prepare into another folder, or remove this one"):
+        prepare(source, out, config=CONFIG, workers=1)
+    assert contents(out) == before
+
+
+def test_text_that_no_file_can_hold_costs_nothing_else(media, tmp_path):
+    shutil.copy(media / "clip_00005.mp4", tmp_path / "a.mp4")
+    lines = [{"path": "a.mp4", "id": str(n), "caption": f"good {n}", "label": "one"} for n in range(2)]
+    lines[1] |= {"caption": "half \ud83d a character", "label": "\ud83d"}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = prepare(str(tmp_path / "rows.jsonl"), tmp_path / "out", config=CONFIG, workers=1)
+    assert made.records >= 2
+    source = PreparedSource(tmp_path / "out")
+    said = {caption.text for i in range(len(source)) for caption in source[i].captions}
+    assert said == {"good 0", "half ? a character"}
+    plain = open_source(str(tmp_path / "rows.jsonl"), seconds=0.1)
+    assert [plain[i].labels for i in range(2)] == [("one",), ("?",)]
 
 
 def test_what_was_away_for_a_while_is_tried_again(media, tmp_path):

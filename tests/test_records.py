@@ -144,6 +144,28 @@ def test_records_too_short_for_a_clip_are_left_out_and_named(prepared):
         PreparedSource(prepared, seconds=99)
 
 
+def test_short_records_are_named_rightly_whatever_is_in_names(tmp_path):
+    make_demo(tmp_path / "demo", clips=3, heldout=1)
+    films = sorted((tmp_path / "demo/train").glob("*.mp4"))
+    (tmp_path / "in").mkdir()
+    names = ["a\u2028b.mp4", "c\x85d.mp4", "e.mp4"]
+    for film, name in zip(films, names, strict=True):
+        shutil.copy(film, tmp_path / "in" / name)
+    prepare(str(tmp_path / "in"), tmp_path / "out", workers=1)
+    whole = PreparedSource(tmp_path / "out")
+    lengths = {whole[i].id: whole[i].end for i in range(3)}
+    limit = max(lengths.values())
+    faults = PreparedSource(tmp_path / "out", seconds=limit).faults
+    assert {fault.id for fault in faults} == {name for name, length in lengths.items() if length < limit}
+
+
+def test_a_set_made_at_another_rate_is_another(prepared, tmp_path):
+    source = str(prepared.parent / "demo/train")
+    config = PrepareConfig(seconds=1.0, min_seconds=1.0, fps=5.0)
+    prepare(source, tmp_path / "out", config=config, workers=1)
+    assert PreparedSource(tmp_path / "out").fingerprint() != PreparedSource(prepared).fingerprint()
+
+
 def test_the_fingerprint_is_of_what_is_said_not_of_the_place(prepared, copy):
     assert PreparedSource(prepared).fingerprint() == PreparedSource(copy).fingerprint()
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -232,10 +232,11 @@ class PreparedSource:
             )
         if short.any():
             self._kept = np.flatnonzero(~short)
-            lines = _read(self.folder / INDEX / f"{self.split}.jsonl").splitlines()
-            for position in np.flatnonzero(short):
-                name, detail = json.loads(lines[position])["id"], f"{lengths[position]:.2f} s"
-                self.faults.append(Fault(id=name, reason="too_short", detail=detail))
+            with _opened(self.folder / INDEX / f"{self.split}.jsonl") as index:
+                for position, line in enumerate(index):
+                    if short[position]:
+                        detail = f"{lengths[position]:.2f} s; vatt data prepare with longer --seconds"
+                        self.faults.append(Fault(id=json.loads(line)["id"], reason="too_short", detail=detail))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -279,7 +280,8 @@ class PreparedSource:
 
     def word_counts(self) -> Counter:
         path = self.folder / INDEX / f"{self.split}.words.json"
-        return Counter(json.loads(_read(path)))
+        with _opened(path) as file:
+            return Counter(json.load(file))
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self._about["fingerprint"].encode() + self._kept.tobytes()).hexdigest()[:32]
@@ -340,8 +342,10 @@ def _choose(folder: Path, split: str, splits: Sequence[str]) -> str:
     raise DataError(f"{folder}: name one of its splits: {' or '.join(f'{folder}@{name}' for name in splits)}")
 
 
-def _read(path: Path) -> str:
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
     try:
-        return path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", newline="\n") as file:  # a name may hold other ends of a line
+            yield file
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; copy the set again, or prepare it again") from error

@@ -25,6 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from vatt.data.captions import Beside, Caption
+from vatt.data.captions.caption import one_line
 from vatt.data.captions.document import entries, number
 from vatt.data.captions.subrip import INSTANT, seconds
 from vatt.data.items import Fault, Listing, Progress, Row
@@ -232,7 +233,7 @@ def _label(value: Any) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadRowError(f"expected a text or a number, found {_shown(value)}")
-    return str(value).strip()
+    return one_line(str(value))
 
 
 def _absent(value: Any) -> bool:

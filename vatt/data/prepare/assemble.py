@@ -37,7 +37,7 @@ def describe(out: Path, listing: Listing, shards: Sequence[Shard], made: dict) -
         for position, (_, data, _) in enumerate(full):
             if data.exists():  # else it has its name already
                 os.replace(data, out / shard_name(split, position, len(full)))
-        splits[split] = _split(out, split, [about for _, _, about in full])
+        splits[split] = _split(out, split, [about for _, _, about in full], made["config"])
     lines = [json.dumps(fault, ensure_ascii=False) + "\n" for fault in faults]
     write_whole(out / ERRORS, "".join(lines).encode())
     _describe_to_tfds(out, splits, made)
@@ -53,8 +53,9 @@ def _about(staging: Path, number: int) -> tuple[Path, dict]:
     return data, json.loads(about.read_text())
 
 
-def _split(out: Path, split: str, shards: list[dict]) -> dict:
-    """Writes the index of a split. Returns what prepared.json says of it."""
+def _split(out: Path, split: str, shards: list[dict], config: dict) -> dict:
+    """Writes the index of a split. Returns what prepared.json says of it. Its fingerprint is of what records say and of
+    how they were made: at another frame rate, clips of the same records are others."""
     counts: Counter = Counter()
     lines, seconds = [], []
     for shard in shards:
@@ -66,7 +67,8 @@ def _split(out: Path, split: str, shards: list[dict]) -> dict:
     write_whole(out / INDEX / f"{split}.words.json", json.dumps(dict(sorted(counts.items()))).encode())
     lengths = np.array(seconds, np.float64)
     write_whole(out / INDEX / f"{split}.seconds", lengths.astype("<f8").tobytes())
-    digest = hashlib.sha256("".join(shard["digest"] for shard in shards).encode()).hexdigest()
+    told = [config, [shard["digest"] for shard in shards]]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return {
         "records": len(lines),
         "seconds": float(lengths[np.isfinite(lengths)].sum()),

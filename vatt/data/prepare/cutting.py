@@ -11,9 +11,9 @@ TIE = 1e-5  # seconds; above what `nearest` takes for a tie
 
 
 def windows(start: float, end: float, seconds: float) -> list[Span]:
-    """Regular windows from `start` on. The last takes what is left, so that it lasts 0.5 to 1.5 windows: nothing is
-    lost, and what is shorter than a window and a half is one window."""
-    count = max(1, math.ceil((end - start) / seconds - 0.5))
+    """Regular windows from `start` on. The last takes what is left, so that it lasts one to two windows: nothing is
+    lost, and no window is shorter but that of a part which itself is."""
+    count = max(1, math.floor((end - start) / seconds + 1e-9))
     edges = [start + index * seconds for index in range(count)] + [end]
     return list(itertools.pairwise(edges))
 

@@ -20,8 +20,8 @@ from vatt.errors import MediaError
 
 # Chosen by tools/bench_codecs.py on 10 s of Big Buck Bunny (1280x720; its own clips decode at 7 % of the speed).
 # Without `fastdecode` 36 % fewer clips a CPU-second; superfast is a third larger, medium takes a third more time to
-# encode and is no smaller; no B frames are 8 % faster and 9 % larger, a GOP of 5 or 20 as fast within the noise and 12 % larger or
-# smaller: 10 lets a clip begin anywhere within a second.
+# encode and is no smaller; no B frames are 8 % faster and 9 % larger, a GOP of 5 or 20 as fast within the noise and
+# 12 % larger or smaller: with 10, a second of frames is the most that is decoded before a clip.
 H264 = {"preset": "veryfast", "tune": "fastdecode", "crf": "23", "g": "10", "bf": "2", "threads": "1"}
 # FLAC loses nothing, begins at its first sample, and comes in a quarter of AAC's packets: with two threads, which queue
 # for Python's interpreter lock at every packet, 1.16 times as many clips a second (tools/bench_input.py). In all it is

@@ -30,7 +30,7 @@ class PrepareConfig:
     fps: float = 10.0  # frames a second
     sample_rate: int = 48_000  # samples a second (Hz), mono
     cut: Literal["windows", "captions"] = "windows"  # at regular windows, or around each caption
-    seconds: float = 10.0  # length of a window; the last one lasts 0.5 to 1.5 of it
+    seconds: float = 10.0  # length of a window; the last one lasts one to two of it
     min_seconds: float = 5.0  # captions are widened to this, about their centre
     candidates: int = 5  # so many captions nearest to any clip of a record are kept with it
 

@@ -82,14 +82,15 @@ def prepare(
     if is_prepared(source):
         raise DataError(f"{source}: is prepared already; give the media files it was made from")
     _check_folder(out)
+    listing = list_rows(source)
+    shards = plan_shards(listing)
+    asked["rows"] = digest(shards)
     if (out / PREPARED).exists():
         _check_same(out, asked, json.loads((out / PREPARED).read_text()))
         shutil.rmtree(out / STAGING, ignore_errors=True)  # if it was killed just before it did so itself
         return _summary(out)
-    listing = list_rows(source)
-    shards = plan_shards(listing)
     with _disk(out), _locked(out):
-        _keep_plan(out, {**asked, "rows": digest(shards)})
+        _keep_plan(out, asked)
         work(shards, out / STAGING, config, progress or (lambda done, total: None))
         if not any(_about(out / STAGING, shard)["records"] for shard in shards):
             why = _first_faults(out, listing, shards)
@@ -186,8 +187,8 @@ def _check_same(out: Path, asked: dict, found: dict) -> None:
     for name, value in asked["config"].items():
         if before.get(name) != value:
             differs.append(f"{name} {before.get(name)}, asked for {value}")
-    if not differs and "rows" in asked and found.get("rows") != asked["rows"]:
-        differs.append("other media, captions or sizes of files in the source than when it began")
+    if not differs and found.get("rows") != asked["rows"]:
+        differs.append("media or captions of the source have changed since")
     if differs:
         raise DataError(
             f"{out}: holds another preparation: {'; '.join(differs)}. Prepare into another folder, or remove this one"

@@ -130,8 +130,12 @@ def _write_records(file, unit: Unit, planned: tuple[list[_Planned], list[Fault]]
             captions=captions,
             labels=row.labels,
         )
-        data = serialise(record)
-        says = json.dumps(record.says(), ensure_ascii=False).encode()
+        try:
+            data = serialise(record)
+            says = json.dumps(record.says(), ensure_ascii=False).encode()
+        except Exception as error:  # such as text that no file can hold; it must not end the preparation of the others
+            failed[number] = Fault(id=plan.id, reason="unreadable", detail=f"{type(error).__name__}: {error}")
+            return
         written[number] = {
             "offset": file.tell(),
             "bytes": len(data),
