@@ -94,6 +94,23 @@ def test_clips_of_a_part_are_clips_of_the_original(film):
             assert np.corrcoef(heard[piece], sound[piece])[0, 1] > 0.95
 
 
+@pytest.mark.parametrize(
+    ("name", "streams"),
+    [
+        ("aac.mkv", {"rate": 44_100}),
+        ("opus.webm", {"video": "libvpx-vp9", "audio": "libopus", "options": {"deadline": "realtime", "g": "30"}}),
+        ("aac.mp4", {"rate": 44_100}),
+    ],
+)
+def test_sound_is_cut_to_the_sample_also_where_the_clock_is_coarse(folder, noise, name, streams):
+    path = write(folder / f"cut-{name}", pictures=[picture(i) for i in range(150)], sound=noise, **streams)
+    form, clip = Form(size=64, sample_rate=48_000), ClipConfig(size=64, frames=5, samples=24_000)
+    for start in (0.0, 1.913, 2.337, 2.571, 3.113, 3.779):  # each alone: what begins late is sought
+        (part,) = parts_of(path, [(start, start + 1.5)], form)
+        (_, sound), (_, heard) = clip_of(Encoded(part, "part"), 0.5, clip), clip_of(str(path), start + 0.5, clip)
+        assert lag(heard, sound) == 0, start
+
+
 def test_the_sound_of_the_whole_part_is_as_long_as_the_part(film):
     for length in (1.0, 1.7, 2.01):
         (part,) = parts_of(film, [(2.0, 2.0 + length)])

@@ -274,6 +274,36 @@ class Pictures:
         }
 
 
+class Clock:
+    """Tells to the sample where sound lies. The clock of Matroska counts milliseconds, but samples follow on each other
+    from the stream's start."""
+
+    def __init__(self, stream: Any, origin: float):
+        base, context = float(stream.time_base), stream.codec_context
+        self.tick = base if base * context.sample_rate > 1 else 0.0
+        self.begin = (stream.start_time or 0) * base - origin
+        self.skipped = 0  # samples at the start that are decoded but not heard
+        if context.name.endswith("opus") and len(context.extradata or b"") >= 12:
+            self.skipped = int.from_bytes(context.extradata[10:12], "little")  # RFC 7845, section 5.1
+        self.marks: list[tuple[float, int, int]] = []  # of the first frames
+
+    def mark(self, time: float, before: int, samples: int) -> None:
+        """Takes the next frame: where it is said to lie (seconds), the samples that came before it, and its own."""
+        if self.tick and len(self.marks) < 2:
+            self.marks.append((time, before, samples))
+
+    def aligned(self, first: float, rate: int) -> float:
+        """Where the first sample lies, which is said to be at `first`: exactly, if all frames are of one length."""
+        if len(self.marks) < 2:
+            return first
+        time, before, length = self.marks[1]  # the first frame may lack what the decoder threw away
+        position = (time - self.begin) * rate + self.skipped
+        exact = round(position / length) * length
+        if abs(exact - position) > self.tick * rate:
+            return first
+        return self.begin + (exact - self.skipped - before) / rate
+
+
 class Sound:
     """Gathers the audio around a clip."""
 
@@ -289,13 +319,7 @@ class Sound:
         self.first = np.inf
         self.entry = np.inf  # the first packet decoded
         self.since = np.inf  # where the next frame should begin
-        self.marks: list[tuple[float, int, int]] = []  # time, samples before it and samples of the first frames
-        # The clock of Matroska counts milliseconds, but samples follow on each other from the stream's start.
-        self.tick = self.base if self.base * self.context.sample_rate > 1 else 0.0
-        self.begin = (stream.start_time or 0) * self.base - media.origin
-        self.skipped = 0  # samples at the start that are decoded but not heard
-        if self.context.name.endswith("opus") and len(self.context.extradata or b"") >= 12:
-            self.skipped = int.from_bytes(self.context.extradata[10:12], "little")  # RFC 7845, section 5.1
+        self.clock = Clock(stream, media.origin)
         self.ahead = 2 * ZEROS / min(clip.sample_rate, 8000)  # as far as the filter that resamples looks
 
     @property
@@ -356,8 +380,7 @@ class Sound:
             raise MediaError(
                 self.name, f"the audio changes its format at {time:.2f} s; re-encode it", "damaged"
             ) from error
-        if self.tick and len(self.marks) < 2:
-            self.marks.append((time, self.samples.samples_written - frame.samples, frame.samples))
+        self.clock.mark(time, self.samples.samples_written - frame.samples, frame.samples)
         self.since += frame.samples / frame.sample_rate
 
     def result(self) -> np.ndarray:
@@ -367,24 +390,13 @@ class Sound:
         if sound is None:
             raise MediaError(self.name, f"{asked}; none of it could be decoded", "damaged")
         # Zeros may stand at the head only where nothing came before.
-        within = self.entry > self.begin + EPSILON
+        within = self.entry > self.clock.begin + EPSILON
         if self.first > self.start + (EPSILON if within else TOLERANCE):
             raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
             raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")
-        first = self._aligned(sound.sample_rate)
+        first = self.clock.aligned(self.first, sound.sample_rate)
         return cut(mono(sound), sound.sample_rate, first, self.start, self.clip, self.name)
-
-    def _aligned(self, rate: int) -> float:
-        """Where the first sample lies; where the clock is coarse, to the sample, if all frames are of one length."""
-        if len(self.marks) < 2:
-            return self.first
-        time, before, length = self.marks[1]  # the first frame may lack what the decoder threw away
-        position = (time - self.begin) * rate + self.skipped
-        exact = round(position / length) * length
-        if abs(exact - position) > self.tick * rate:
-            return self.first
-        return self.begin + (exact - self.skipped - before) / rate
 
 
 def cut(signal: np.ndarray, rate: int, first: float, start: float, clip: ClipConfig, name: str) -> np.ndarray:

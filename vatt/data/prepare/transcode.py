@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from vatt.data.items import Encoded, Slice
 from vatt.data.media.clip import BACK, NEAR
 from vatt.data.media.container import Opened, check_size, opened
-from vatt.data.media.gather import EPSILON, PRE_ROLL, TOLERANCE, aspect
+from vatt.data.media.gather import EPSILON, PRE_ROLL, TOLERANCE, Clock, aspect
 from vatt.data.media.resample import ZEROS, mono, resample
 from vatt.data.prepare.encode import Cut, Form, Part, Picture
 from vatt.errors import MediaError
@@ -227,13 +227,16 @@ class _Sounds:
         self.rate = 0
         self.first = np.inf
         self.since = np.inf  # where the next frame should begin
+        self.clock, self.heard = Clock(stream, file.origin), 0  # samples so far
         self.ahead = 2 * ZEROS / min(form.sample_rate, 8000)  # as far as the filter that resamples looks
 
     def feed(self, packet: av.Packet) -> None:
         """Takes the next packet, or the empty one that ends the stream."""
         time = None if packet.pts is None else packet.pts * self.base - self.origin
-        if time is not None and all(time < cut.part.start - PRE_ROLL for cut in self.cuts):
-            return
+        if time is not None:
+            end = max(time, time + (packet.duration or 0) * self.base)  # FLAC at 8 kHz: half a second
+            if all(time < cut.part.start - PRE_ROLL and end <= cut.part.start - PRE_ROLL for cut in self.cuts):
+                return
         try:
             frames = self.context.decode(packet)
         except av.error.FFmpegError:
@@ -255,6 +258,8 @@ class _Sounds:
             self.rate = frame.sample_rate
             self.first = self.since = time
         sound = mono(frame)
+        self.clock.mark(time, self.heard, len(sound))
+        self.heard += len(sound)
         if frame.sample_rate != self.rate:
             self._fail(time, f"the audio changes its format at {time:.2f} s; re-encode it")
         elif abs(time - self.since) > TOLERANCE:
@@ -290,11 +295,12 @@ class _Sounds:
             cut.fail(f"the audio ends at {last:.2f} s", "truncated")
         else:
             source, target = self.rate, self.form.sample_rate
+            first = cut.first + self.clock.aligned(self.first, source) - self.first
             sound = resample(
                 np.concatenate(cut.pieces),
                 source,
                 target,
-                offset=round(cut.first * source),
+                offset=round(first * source),
                 start=round(start * target),
                 samples=round((end - start) * target),
             )
