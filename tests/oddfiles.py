@@ -62,6 +62,7 @@ def write(
     video: str = "libx264",
     audio: str = "aac",
     options: dict[str, str] | None = None,
+    sound_options: dict[str, str] | None = None,
     offset: float = 0.0,
     sound_offset: float = 0.0,
     container_format: str | None = None,
@@ -84,7 +85,7 @@ def write(
         if sound is not None:
             # Perceptual noise substitution would decode to other noise from each starting point.
             quiet = {"aac": {"aac_pns": "0"}, "vorbis": {"strict": "-2"}}.get(audio, {})
-            noise = container.add_stream(audio, rate, layout=layout, options=quiet)
+            noise = container.add_stream(audio, rate, layout=layout, options=quiet | (sound_options or {}))
         if stream is not None:
             for index, image in enumerate(pictures or []):
                 frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
@@ -158,6 +159,16 @@ def counted(
 def song(path: Path, rate: int = 48_000, late_tone: float = 0.0, **kwargs: Any) -> Clip:
     write(path, sound=tone(3, rate), rate=rate, **kwargs)
     return Clip(1.5, None, 1.5 - late_tone)
+
+
+VBR = {"flags": "+qscale", "global_quality": "236"}
+
+
+def uneven(path: Path, audio: str, late_tone: float = 0.0, **kwargs: Any) -> Clip:
+    """Noise, then a faint tone: the bit rate at the beginning promises a third of the length. Read at its end."""
+    loud = 0.4 * np.random.default_rng(0).standard_normal(5 * 48_000)
+    write(path, sound=np.concatenate([loud, tone(15, 48_000)]), audio=audio, sound_options=VBR, **kwargs)
+    return Clip(18.0, None, 13.0 - late_tone)
 
 
 def varying(path: Path) -> Clip:
@@ -381,6 +392,10 @@ ODD: dict[str, Make] = {
     "hevc.mp4": lambda path: counted(path, video="libx265"),
     "vp9_opus.webm": lambda path: counted(path, video="libvpx-vp9", audio="libopus"),
     "mpeg4.avi": lambda path: counted(path, video="mpeg4", audio="libmp3lame", late_video=0.04, late_tone=LAME),
+    "h264b.avi": lambda path: counted(path, audio="libmp3lame", late_tone=LAME),
+    "mpeg4b.avi": lambda p: counted(
+        p, video="mpeg4", audio="libmp3lame", late_tone=LAME, options={"bf": "2", "g": "12"}
+    ),
     "ten_bit.mp4": lambda path: counted(path, pix_fmt="yuv420p10le"),
     "yuv444_odd.mkv": lambda path: counted(path, size=(65, 67), pix_fmt="yuv444p"),
     "surround.mp4": lambda path: counted(path, channels=6, layout="5.1"),
@@ -418,6 +433,9 @@ ODD: dict[str, Make] = {
     "plain.flac": lambda path: song(path, audio="flac"),
     "plain.mp3": lambda path: song(path, audio="libmp3lame"),
     "plain.aac": lambda path: song(path, late_tone=AAC),
+    "vbr.mp3": lambda path: uneven(path, "libmp3lame", container_options={"write_xing": "0"}, late_tone=LAME),
+    "vbr.aac": lambda path: uneven(path, "aac", late_tone=AAC),
+    "flac_8khz.mkv": lambda path: counted(path, rate=8000, audio="flac"),
     "plain.opus": lambda path: song(path, audio="libopus"),
     "absurd_rate.wav": absurd_rate,
     # Colours and shapes

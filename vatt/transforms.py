@@ -14,11 +14,10 @@ import numpy as np
 
 from vatt import sharding
 from vatt.config import AugmentConfig, Config
+from vatt.data.media.canvas import LUMA
 
 Planes = Sequence[jax.Array]  # three of [B T H W]: Y, U, V or R, G, B
 
-# Red's and blue's share of luma: BT.601, BT.709.
-LUMA = ((0.299, 0.114), (0.2126, 0.0722))
 # TF32 on a GPU, three bfloat16 passes on a TPU. Of the 255 levels of a plane, TF32 errs by at most 0.2 (whole numbers
 # are exact in it, weights nearly); a single bfloat16 pass would err by 1.5.
 PRECISION = jax.lax.Precision.HIGH

@@ -16,8 +16,8 @@ from vatt.data.media.container import errors_named
 
 # Colour codes
 BT601, BT709, BT601_FULL, BT709_FULL = range(4)
-# Weights of red and blue in luma (ITU-R BT.601 section 2.5.1, BT.709 item 3.2)
-LUMA = {BT601: (0.299, 0.114), BT709: (0.2126, 0.0722), BT601_FULL: (0.299, 0.114), BT709_FULL: (0.2126, 0.0722)}
+# Red's and blue's share of luma, of either range: ITU-R BT.601 section 2.5.1, BT.709 item 3.2
+LUMA = (0.299, 0.114), (0.2126, 0.0722)
 
 
 def to_rgb(canvases: np.ndarray, box: np.ndarray, colour: int, size: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def _resized(plane: np.ndarray, top: float, left: float, height: float, width: f
 
 
 def _rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray, colour: int) -> np.ndarray:
-    red, blue = LUMA[colour]
+    red, blue = LUMA[colour % len(LUMA)]
     if colour in (BT601, BT709):
         y, u, v = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
     else:

@@ -24,13 +24,14 @@ from vatt.data.crops import Crop
 from vatt.data.items import Decoded, Item, Medium
 from vatt.data.media import stills
 from vatt.data.media.canvas import BT601
-from vatt.data.media.container import PACKETS, SECONDS, Opened, check_size, opened
+from vatt.data.media.container import PACKETS, RAW, SECONDS, UNSTATED, Opened, check_size, opened
 from vatt.data.media.gather import PRE_ROLL, TOLERANCE, Pictures, Sound, aspect
 from vatt.errors import MediaError
 
 NEAR = 1.0  # seconds; decoding from the beginning is as fast as seeking up to here
 BACK = 10.0  # seconds before the clip at which reading starts again when a seek overshot
-PROBED = 5_000_000  # most packets read to find where a file ends: a day of film
+PROBED = 5_000_000  # most packets read to find where a file ends, or a clip begins: a day of film
+SILENCE = -60.0  # dB of full scale; sound whose peak lies below is silent
 FIRST = 50  # packets in which a frame must have come that tells the rotation
 INDEX = 500  # frames of an index that are looked at to tell whether the frame rate varies
 
@@ -81,24 +82,22 @@ def probe(media: Medium) -> MediaInfo:
         return MediaInfo(still=True, width=width, height=height, rotation=rotation)
     name = str(media)
     with opened(media) as file:
-        stated = (file.container.duration or 0) / 1e6
-        if stated > SECONDS:
+        stated = file.duration
+        if stated > SECONDS and file.format not in UNSTATED:
             raise MediaError(name, f"says that it lasts {stated:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
         kinds = {stream.type: stream.index for stream in file.streams}
         begins = {s.index: float((s.start_time or 0) * s.time_base) - file.origin for s in file.streams}
         facts = _facts(file)  # before the end is read, as it reads the beginning
-        ends, times = _ends(file, stated)
+        found, times = _ends(file, NEAR)
         variable = _variable_rate(file, times)
-    if len(ends) < len(begins):
-        with opened(media) as file:  # a seek may miss what a long stream's short companion holds
-            ends, times = _ends(file, 0.0)
-    if len(ends) < len(begins):
-        raise MediaError(name, "a stream of the file is empty; it may be truncated", "truncated")
-    # Matroska states the end on its own clock, which may start late, rather than how long it lasts.
-    last = max(ends.values())
-    if last < stated - max(file.origin, 0.0) - 1.0:
-        raise MediaError(name, f"truncated: it should last {stated:.2f} s but ends at {last:.2f} s", "truncated")
-    if last > SECONDS:
+        if not begins.keys() <= found.keys():
+            with opened(media) as again:  # a seek may miss what a long stream's short companion holds
+                found, _ = _ends(again, np.inf)
+        if not begins.keys() <= found.keys():
+            raise MediaError(name, "a stream of the file is empty; it may be truncated", "truncated")
+        _check_whole(file, found)
+        ends = _trimmed(file, found)
+    if (last := max(ends.values())) > SECONDS:
         raise MediaError(name, f"ends at {last:.0f} s; at most {SECONDS:.0f} s are read", "too_large")
     late = max(begins.values()) - min(begins.values())
     spans = {index: max(0.0, ends[index] - begins[index]) for index in ends}
@@ -167,8 +166,8 @@ def decode_clip(item: Item, start: float, clip: ClipConfig, *, crop: Crop, canva
 
 
 def is_silent(samples: np.ndarray) -> bool:
-    """Whether sound is digital silence, but for the last bit. [S] int16"""
-    return not samples.size or int(samples.max()) - int(samples.min()) <= 2
+    """Whether sound nowhere reaches `SILENCE`. [S] int16"""
+    return not samples.size or max(int(samples.max()), -int(samples.min())) < 32768 * 10 ** (SILENCE / 20)
 
 
 def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
@@ -179,8 +178,10 @@ def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: i
     entries = [None] if start < NEAR else [start - PRE_ROLL, start - BACK, None]
     for entry in entries:
         with opened(media) as file:
-            if file.container.format.name == "mp3" and entry is not None:
-                continue  # it has no index, and guesses where it landed
+            if file.format in RAW and entry is not None:
+                continue  # a seek would guess where it landed
+            if file.format == "avi" and item.has_video:
+                file.held_back = _held_back(item)
             parts: dict[int, Any] = {}
             pictures = sound = None
             if item.has_video:
@@ -205,16 +206,31 @@ def _read_clip(item: Item, start: float, clip: ClipConfig, crop: Crop, canvas: i
     raise AssertionError("the last entry is the beginning of the file")
 
 
+def _held_back(item: Item) -> int:
+    """How many frames the decoder holds back to put them in order, as seen at the beginning of the file."""
+    assert not isinstance(item.media, Decoded)
+    with opened(item.media) as file:
+        if file.video is None:
+            return 0
+        taken = (packet for packet in file.container.demux(file.video) if packet.size)
+        for count, packet in enumerate(islice(taken, FIRST)):
+            if file.video.codec_context.decode(packet):
+                return count
+    raise MediaError(file.name, "no frame at its beginning can be decoded", "damaged")
+
+
 def _read(file: Opened, parts: dict[int, Any]) -> None:
     """Feeds packets from where the container stands until every part has what it needs."""
     streams = [stream for stream in file.streams if stream.index in parts]
+    kept = 0
     for count, packet in enumerate(file.container.demux(streams)):
         part = parts[packet.stream.index]  # its own index is wrong in the packets that end the streams
-        part.feed(packet)
+        kept += part.feed(packet)
         if part.done and all(part.done for part in parts.values()):
             return
-        if count > PACKETS:
-            raise MediaError(file.name, f"the clip lies more than {PACKETS} packets in; re-encode it", "too_large")
+        if kept > PACKETS or count > PROBED:
+            bound = PACKETS if kept > PACKETS else PROBED
+            raise MediaError(file.name, f"the clip lies more than {bound} packets in; re-encode it", "too_large")
 
 
 def _probe_arrays(media: Decoded) -> MediaInfo:
@@ -290,27 +306,55 @@ def _variable_rate(file: Opened, times: list[float]) -> bool | None:
     return bool(steps.max() - steps.min() > max(0.002, 0.1 * float(np.median(steps))))
 
 
-def _ends(file: Opened, stated: float) -> tuple[dict[int, float], list[float]]:
-    """Where each stream ends, by its index, from the packets of the last second (of all, if not `stated`).
+def _ends(file: Opened, near: float) -> tuple[dict[int, float], list[float]]:
+    """Where each stream ends, by its index, from the packets `near` the end (seconds); subtitles and the like, too.
 
     Also the times of the frames seen.
     """
+    sought = file.duration > 2 * near and file.format not in RAW
     with suppress(av.error.FFmpegError):  # then all of it is read
-        file.seek(stated - NEAR if stated > 2 * NEAR else 0.0)
+        file.seek(file.duration - near if sought else 0.0)
     ends: dict[int, float] = {}
     times: list[float] = []
     video = file.video.index if file.video else -1
-    for count, packet in enumerate(file.container.demux(file.streams)):
+    # MPEG has no time stamp a frame: FFmpeg counts, and miscounts up to the second key frame after a seek.
+    doubted = 2 if sought and file.format in UNSTATED else 0
+    for count, packet in enumerate(file.container.demux()):
         if packet.pts is not None:
             time = float(packet.pts * packet.time_base) - file.origin
             end = time + float((packet.duration or 0) * packet.time_base)
-            ends[packet.stream_index] = max(end, ends.get(packet.stream_index, 0.0))
+            padding = _padding(packet) if file.format == "mp3" else 0.0
+            ends[packet.stream_index] = max(end - padding, ends.get(packet.stream_index, 0.0))
             if packet.stream_index == video and len(times) < INDEX:
-                times.append(time)
+                doubted -= packet.is_keyframe
+                if doubted <= 0:
+                    times.append(time)
         if count > PROBED:
             raise MediaError(file.name, f"has more than {PROBED} packets", "too_large")
-    for stream in file.streams:
-        if stream.index in ends and stream.duration:  # the end of the last packet may be padding
-            stated_end = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - file.origin
-            ends[stream.index] = min(ends[stream.index], stated_end)
     return ends, times
+
+
+def _padding(packet: av.Packet) -> float:
+    """How much of the end of a packet of MP3 is not to be heard (seconds); other formats shorten its duration."""
+    for data in packet.iter_sidedata() if packet.has_sidedata("skip_samples") else ():
+        if data.data_type == "skip_samples":
+            return int.from_bytes(bytes(data)[4:8], "little") / packet.stream.codec_context.sample_rate
+    return 0.0
+
+
+def _check_whole(file: Opened, found: dict[int, float]) -> None:
+    """Refuses a file that ends before its header says, given where each of its streams was found to end."""
+    ends = [file.stated_end(stream) for stream in file.streams]
+    if all(end is not None for end in ends):
+        stated, last = max(end for end in ends if end is not None), max(found[s.index] for s in file.streams)
+    elif file.format in UNSTATED:
+        return
+    else:  # the longest of all streams. Matroska counts from its clock's zero, which may lie before the first packet
+        stated, last = file.duration - max(file.origin, 0.0), max(found.values())
+    if last < stated - 1.0:
+        raise MediaError(file.name, f"truncated: it should last {stated:.2f} s but ends at {last:.2f} s", "truncated")
+
+
+def _trimmed(file: Opened, found: dict[int, float]) -> dict[int, float]:
+    """Where the video and the sound end: where they say, as the end of the last packet may be padding."""
+    return {s.index: min(found[s.index], file.stated_end(s) or np.inf) for s in file.streams}

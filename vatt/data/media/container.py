@@ -22,13 +22,19 @@ PIXELS = 64 * 2**20  # most a picture may have: 8K video has half as many
 SECONDS = 7 * 24 * 3600.0  # longest a file may last
 RATES = 1000, 768_000  # Hz
 CHANNELS = 64
-PACKETS = 200_000  # most that are read for one clip; an hour of film has about as many
-WORK = 2**32  # most pixels decoded for one clip: 12 minutes of 640x360 at 25 fps, half a minute's work
+PACKETS = 200_000  # most of which something is kept for one clip; an hour of film has about as many
+WORK = 2**32  # most pixels decoded before a clip: 12 minutes of 640x360 at 25 fps, half a minute's work
 
 FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,ogg,flv,asf,ivf,mxf,nut,gif,"  # video
     "wav,w64,flac,mp3,aac,aiff,caf,au,ac3,amr"  # sound
 )
+
+
+# Formats that store neither an index nor a clock: FFmpeg guesses their length from the bit rate, and where a seek lands
+RAW = frozenset({"mp3", "aac", "ac3", "amr"})
+# Formats whose headers state no length; what FFmpeg says of it is a guess, or leaves out the last frames
+UNSTATED = RAW | {"mpeg", "mpegts"}
 
 
 class Opened:
@@ -37,6 +43,7 @@ class Opened:
     def __init__(self, name: str, container: Any):
         self.name = name
         self.container = container
+        self.held_back: int | None = None  # frames that the decoder holds back, if they must be put in time by counting
         self.origin = (container.start_time or 0) / av.time_base
         pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         best = container.streams.best("video")
@@ -63,6 +70,21 @@ class Opened:
     @property
     def streams(self) -> list:
         return [stream for stream in (self.video, self.audio) if stream is not None]
+
+    @property
+    def format(self) -> str:
+        return self.container.format.name
+
+    @property
+    def duration(self) -> float:
+        """How long FFmpeg says that the longest stream lasts, be it subtitles: a hint (seconds), 0 if unknown."""
+        return (self.container.duration or 0) / av.time_base
+
+    def stated_end(self, stream: Any) -> float | None:
+        """Where the header says that a stream ends (seconds), if it does."""
+        if self.format in UNSTATED or not stream.duration:
+            return None
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - self.origin
 
     def seek(self, seconds: float) -> None:
         """To the last key frame before an instant, or wherever the container can."""

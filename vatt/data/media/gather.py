@@ -6,6 +6,7 @@ the order of packets, or by a frame marked as corrupt (H.264 and MPEG-4 conceal 
 display, where frames of type B come before a later one that they refer to. Damage that no decoder notices is seen.
 """
 
+from collections import deque
 from typing import Any
 
 import av
@@ -26,6 +27,8 @@ TOLERANCE = 0.05  # seconds; see vatt.data.media.clip
 EPSILON = 1e-3  # seconds; Matroska rounds time stamps to milliseconds
 PRE_ROLL = 0.3  # seconds decoded before the clip: audio codecs need some (Opus 80 ms, AAC at 8 kHz 128 ms)
 
+REORDER = 16  # most frames by which one is shown later than it is stored (H.264, A.3.1)
+HELD = 32 * 2**20  # most bytes of packets that wait to be decoded: a second or two of the densest video
 EXACT = "mov", "matroska"  # formats whose packets bear the very times of their frames
 THRIFTY = "h264", "hevc"  # decoders that obey skip_frame packet by packet; those with a delay do not
 SLICED = frozenset({"yuv420p", "yuvj420p", "yuva420p"})  # formats whose first three planes are taken as they are
@@ -95,9 +98,15 @@ class Pictures:
         self.since = 0.0
         self.period = 0.0  # between the last two frames
         self.first = np.inf
-        # Packets of the clip, from the last key frame before it on: once all are there, it shows which are needed.
+        # Packets of the clip, from the last key frame before it on: once all are there, or many bytes of them, it
+        # shows which are needed.
         self.waiting: list | None = []
-        self.work = 0  # pixels decoded
+        # AVI stores no times, but frames at a steady rate. A decoder gives one for each that it takes, but for those
+        # that it holds back to put them in order: these are the times that are still to be given out.
+        self.held_back = media.held_back
+        self.slots: deque[float] = deque()
+        self.held = 0  # bytes of these
+        self.work = 0  # pixels decoded before the clip
         self.suspects: list[float] = []  # instants of frames that are damaged, or refer to such
         self.failed = False  # a packet, since the last key frame
         self.healed = -np.inf  # the key frame that ended the damage; frames before it may still refer to it
@@ -116,20 +125,31 @@ class Pictures:
     def entered(self) -> bool:
         return self.first <= self.start + EPSILON
 
-    def feed(self, packet: av.Packet) -> None:
-        """Takes the next packet, or the empty one that ends the stream."""
+    def feed(self, packet: av.Packet) -> bool:
+        """Takes the next packet, or the empty one that ends the stream. Returns whether it was of use."""
         if self.done:
-            return
-        time = None if packet.pts is None else packet.pts * self.base - self.origin
+            return False
+        stamp = packet.pts if self.held_back is None else packet.dts
+        time = None if stamp is None else stamp * self.base - self.origin
         if self.waiting is not None:
             clock = packet.pts if packet.dts is None else packet.dts  # no later packet is shown before it
             if packet.size and (clock is None or clock * self.base - self.origin <= self.last + EPSILON):
-                if packet.is_keyframe and time is not None and time <= self.start + EPSILON:
+                if packet.is_keyframe and time is not None and time + self._lag() <= self.start + EPSILON:
                     self.waiting.clear()
+                    self.held = 0
                 self.waiting.append((time, packet))
-                return
+                self.held += packet.size
+                if self.held > HELD:
+                    self._decode_waiting()
+                    self.waiting, self.held = [], 0
+                return True
             self._decode_waiting()
         self._decode(time, packet)
+        return True
+
+    def _lag(self) -> float:
+        """By how much a frame may be shown later than its packet's time (seconds)."""
+        return REORDER / float(self.stream.average_rate or 25) if self.held_back else 0.0
 
     def _decode_waiting(self) -> None:
         waiting, self.waiting = self.waiting or [], None
@@ -162,12 +182,25 @@ class Pictures:
                     self.failed, self.healed = False, time
                 else:
                     self.suspects.append(time)
-        for frame in frames:
-            if frame.pts is not None and not self.done:
-                self._add(frame.pts * self.base - self.origin, frame)
+        for shown, frame in zip(self._times(time, frames), frames, strict=True):
+            if shown is not None and not self.done:
+                self._add(shown, frame)
+
+    def _times(self, time: float | None, frames: list) -> list[float | None]:
+        """When the frames are shown that a packet brought forth; without a time, it is the one that ends the stream."""
+        if self.held_back is None:
+            return [None if frame.pts is None else frame.pts * self.base - self.origin for frame in frames]
+        if time is not None:
+            self.slots.append(time)
+            due = [self.slots.popleft()] if len(self.slots) > self.held_back else []
+        else:
+            due = [self.slots.popleft() for _ in range(min(len(frames), len(self.slots)))]
+        if len(frames) > len(due):
+            raise MediaError(self.name, "its frames come out of order, and AVI does not say when; re-encode it")
+        return list(due[: len(frames)])
 
     def _add(self, time: float, frame: av.VideoFrame) -> None:
-        self.work += frame.width * frame.height
+        self.work += frame.width * frame.height if time < self.start else 0
         if self.work > WORK:
             raise MediaError(self.name, f"too much to decode before {self.start:.2f} s; re-encode it", "too_large")
         self._judge(time, frame)
@@ -254,6 +287,7 @@ class Sound:
         self.samples = av.AudioFifo()  # joins frames in one array, which costs less than an array each
         self.channels = 0
         self.first = np.inf
+        self.entry = np.inf  # the first packet decoded
         self.since = np.inf  # where the next frame should begin
         self.marks: list[tuple[float, int, int]] = []  # time, samples before it and samples of the first frames
         # The clock of Matroska counts milliseconds, but samples follow on each other from the stream's start.
@@ -272,13 +306,20 @@ class Sound:
     def entered(self) -> bool:
         return self.first <= self.start - PRE_ROLL / 2
 
-    def feed(self, packet: av.Packet) -> None:
-        """Takes the next packet, or the empty one that ends the stream."""
+    def feed(self, packet: av.Packet) -> bool:
+        """Takes the next packet, or the empty one that ends the stream. Returns whether it was of use."""
         if self.done:
-            return
+            return False
         time = None if packet.pts is None else packet.pts * self.base - self.origin
-        if time is not None and time < self.start - PRE_ROLL:
-            return
+        if time is not None:
+            last = (packet.duration or 0) * self.base  # FLAC at 8 kHz: half a second
+            if time < self.start - PRE_ROLL and time + last <= self.start - PRE_ROLL:
+                return False
+            self.entry = min(self.entry, time)
+        self._decode(time, packet)
+        return True
+
+    def _decode(self, time: float | None, packet: av.Packet) -> None:
         error = None
         try:
             frames = self.context.decode(packet)
@@ -325,7 +366,9 @@ class Sound:
         sound = self.samples.read()
         if sound is None:
             raise MediaError(self.name, f"{asked}; none of it could be decoded", "damaged")
-        if self.first > self.start + TOLERANCE:
+        # Zeros may stand at the head only where nothing came before.
+        within = self.entry > self.begin + EPSILON
+        if self.first > self.start + (EPSILON if within else TOLERANCE):
             raise MediaError(self.name, f"{asked}; the audio starts at {self.first:.2f} s", "late_start")
         if self.since < self.end - TOLERANCE:
             raise MediaError(self.name, f"{asked}; the audio ends at {self.since:.2f} s", "too_short")

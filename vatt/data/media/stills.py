@@ -1,8 +1,10 @@
 """Pictures that stand still, and clips that are arrays already: what needs no container to be decoded."""
 
 import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +19,7 @@ from vatt.data.media.placement import Placement, Planes
 from vatt.errors import MediaError
 
 SIGNATURES = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+BYTES = 2**29  # most that a picture's file may have, where it is read whole: PIXELS of 8 bytes each
 FORMATS = "JPEG", "PNG", "WEBP", "BMP"
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {3: 180, 4: 180, 5: 270, 6: 270, 7: 90, 8: 90}  # degrees counter-clockwise by which each value is set upright
@@ -38,9 +41,25 @@ def is_still(media: str | Slice | Encoded) -> bool:
 def size_of(media: str | Slice | Encoded) -> tuple[int, int, int]:
     """Width, height as displayed, and the degrees counter-clockwise that turn it upright. Decodes nothing."""
     with _opened(media) as image:
-        rotation = TURNS.get(image.getexif().get(ORIENTATION, 1), 0)
+        rotation = TURNS.get(_exif(image).get(ORIENTATION, 1), 0)
         width, height = image.size
         return (height, width, rotation) if rotation % 180 else (width, height, rotation)
+
+
+def _exif(image: Any) -> Image.Exif:
+    """What a picture says of itself. Pillow decodes a PNG to see whether something is said behind the pixels."""
+    if image.format != "PNG" or "exif" in image.info or "Raw profile type exif" in image.info:
+        return image.getexif()
+    exif, file = Image.Exif(), image.fp
+    assert file is not None
+    file.seek(len(SIGNATURES[1]))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            exif.load(file.read(length))
+            break
+        file.seek(length + 4, io.SEEK_CUR)
+    return exif
 
 
 def draw_still(media: str | Slice | Encoded, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
@@ -122,12 +141,19 @@ def _planes(picture: Image.Image) -> Planes:
     return np.asarray(y), np.asarray(u.reduce(2)), np.asarray(v.reduce(2))
 
 
+def _file(media: str | Slice | Encoded) -> str | io.BytesIO:
+    if isinstance(media, str):
+        return media
+    if isinstance(media, Slice) and media.size > BYTES:
+        raise MediaError(media, f"is a picture of {media.size} bytes; at most {BYTES} are read", "too_large")
+    return io.BytesIO(media.data if isinstance(media, Encoded) else media.read())
+
+
 @contextmanager
 def _opened(media: str | Slice | Encoded) -> Iterator[Image.Image]:
     """The picture, its header read and found sane. Errors within the block become `MediaError`."""
-    file = media if isinstance(media, str) else io.BytesIO(media.data if isinstance(media, Encoded) else media.read())
     try:
-        with errors_named(media), Image.open(file, formats=FORMATS) as image:
+        with errors_named(media), Image.open(_file(media), formats=FORMATS) as image:
             check_size(media, *image.size)
             yield image
     except MediaError as error:
