@@ -361,3 +361,9 @@ def test_imagenet_with_validation_pictures_in_folders_of_classes(copy):
     assert labels(listing("imagenet", folder, "val")) == {"n01440764/ILSVRC2012_val_00000293": ("n01440764",)}
     with pytest.raises(DataError, match=r"no ILSVRC/Data/CLS-LOC/train and no train there"):
         listing("imagenet", folder)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_imagenet_that_is_still_packed_is_told_of(copy, split):
+    with pytest.raises(DataError, match=rf"{split}: no pictures there; unpack"):
+        listing("imagenet", copy(media=media(f"{split}/n01440764.tar")), split)

@@ -65,6 +65,13 @@ def test_a_caption_file_that_cannot_be_read_costs_the_captions_only(tmp_path):
     assert "a.srt, line 2" in listing.faults[0].detail
 
 
+def test_a_live_photo_keeps_its_picture_and_a_film_has_a_thumbnail(tmp_path):
+    touch(tmp_path, "IMG_1.JPG", "IMG_1.MOV", "film.jpg", "film.mp4", "clip.mov", "clip.webp", "clip.info.json")
+    listing = list_rows(str(tmp_path))
+    assert ids(listing) == ["IMG_1.JPG", "IMG_1.MOV", "clip.mov", "film.mp4"]
+    assert listing.ignored == {"jpg": 1, "webp": 1}
+
+
 def test_a_bad_caption_costs_itself_only_and_is_told_of(tmp_path):
     touch(tmp_path, "clips/a.mp4")
     (tmp_path / "clips/a.srt").write_text("00:02 --> 00:01\nbackwards\n00:03 --> 00:04\nfine\n")

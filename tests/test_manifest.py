@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import os
+from decimal import Decimal
 
 import pyarrow
 import pyarrow.parquet
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vatt.data.captions import Caption, throughout
+from vatt.data.faults import FAULTS
 from vatt.data.items import Row
 from vatt.data.listing import tables
 from vatt.data.listing.rows import list_rows
@@ -86,12 +88,16 @@ def test_captions_may_be_said_in_many_ways(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text(
         "path,caption,captions,caption_2,captions_en,text\n"
-        'a.mp4,one,"[""two"", ""three""]",four,,no caption\n'
+        'a.mp4,one,"[""two"", ""three""]",four,,five\n'
         "b.mp4,[music],\"['it''s', 'pandas']\",,,\n".replace("''", "\\'").replace("\\'pandas", "'pandas")
         + "c.mp4,,[],  ,,\n"
     )
     found = {row.id: [c.text for c in row.captions] for row in rows(path)}
-    assert found == {"a.mp4": ["one", "two", "three", "four"], "b.mp4": ["[music]", "it's", "pandas"], "c.mp4": []}
+    assert found == {
+        "a.mp4": ["one", "two", "three", "four", "five"],
+        "b.mp4": ["[music]", "it's", "pandas"],
+        "c.mp4": [],
+    }
     assert all(c.start == 0 and c.end == math.inf for row in rows(path) for c in row.captions)
 
 
@@ -191,6 +197,49 @@ def test_encodings_that_say_what_they_are(tmp_path, encoding):
     assert [(row.id, row.captions) for row in rows(tmp_path / "m.csv")] == [("é.mp4", (throughout("hé"),))]
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_column_called_almost_like_the_times_is_an_error(tmp_path, suffix):
+    for column, name in [("start_time", "start"), ("End Time", "end"), ("begin", "start"), ("t_end", "end"),
+                         ("start_sec", "start"), ("stop", "end"), ("clip_start", "start")]:  # fmt: skip
+        path = write(tmp_path / f"m.{suffix}", [{"path": "a.mp4", column: 1.0}])
+        with pytest.raises(
+            DataError, match=rf"m\.{suffix}: the column '{column.lower()}' is not read; call it '{name}'"
+        ):
+            list_rows(path)
+    listing = list_rows(write(tmp_path / f"m.{suffix}", [{"path": "a.mp4", "start": 1.0, "start_time": "1 s"}]))
+    assert (listing.rows[0].start, reasons(listing)) == (1.0, [(f"m.{suffix}", "unread_columns")])
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_columns_that_are_not_read_are_told_of_and_text_is_read(tmp_path, suffix):
+    listing = list_rows(write(tmp_path / f"m.{suffix}", [{"path": "a.mp4", "text": "a dog", "Fps": 3, "views": 1}] * 2))
+    assert [c.text for c in listing.rows[0].captions] == ["a dog"] * 2
+    assert reasons(listing) == [(f"m.{suffix}", "unread_columns")]
+    assert listing.faults[0].detail == "'fps', 'views'"
+    assert not FAULTS["unread_columns"].fatal
+
+
+def test_columns_without_names_are_left_out(tmp_path):
+    """As Excel adds them behind, and pandas before."""
+    (tmp_path / "m.csv").write_text(",path,caption,,\n0,a.mp4,a dog,,\n1,b.mp4,a cat,,,,\n2,c.mp4\n")
+    assert [(row.id, len(row.captions)) for row in rows(tmp_path / "m.csv")] == [
+        ("a.mp4", 1), ("b.mp4", 1), ("c.mp4", 0)
+    ]  # fmt: skip
+
+
+def test_decimals_are_numbers(tmp_path):
+    timed = [{"text": "a dog", "start": Decimal("1.5"), "end": Decimal("2.0")}]
+    record = {
+        "path": "a.mp4",
+        "start": Decimal("0.50"),
+        "end": Decimal("9.25"),
+        "captions": timed,
+        "label": Decimal("7.00"),
+    }
+    (row,) = rows(write(tmp_path / "m.parquet", [record]))
+    assert (row.start, row.end, row.captions, row.labels) == (0.5, 9.25, (Caption(1.5, 2.0, "a dog"),), ("7",))
+
+
 def test_fields_beyond_the_columns_are_a_fault(tmp_path):
     (tmp_path / "m.csv").write_text('path,caption\na.mp4,a dog, barking\nb.mp4,"a cat, sleeping\nsoundly"\nc.mp4\n')
     listing = list_rows(str(tmp_path / "m.csv"))
@@ -272,7 +321,10 @@ def check_any(tmp_path_factory, name, data):
             assert os.path.isabs(row.media)
             assert row.start >= 0
             assert row.end is None or row.start < row.end < math.inf
-        assert all(fault.reason in ("bad_row", "outside", "duplicate_id", "bad_name") for fault in listing.faults)
+        assert all(
+            fault.reason in ("bad_row", "outside", "duplicate_id", "bad_name", "unread_columns")
+            for fault in listing.faults
+        )
 
 
 @settings(max_examples=200)

@@ -22,6 +22,9 @@ FAULTS: dict[str, Kind] = {
     "too_large": Kind("picture or length beyond what is sane", "remove it, or re-encode it", True),
     "duplicate_id": Kind("two files under one id", "rename one of them", True),
     "bad_row": Kind("a line of the manifest that cannot be used", "correct the line named", True),
+    "unread_columns": Kind(
+        "columns of the manifest that are not read", "nothing, or call them as vatt data --help does", False
+    ),
     "bad_name": Kind("its name is not UTF-8", "rename it, for instance with convmv", True),
     "outside": Kind("its path leaves the folder of its manifest or archive", "correct the path", True),
     "crashes": Kind("the decoder died of it, or hung", "remove it, or re-encode it", True),

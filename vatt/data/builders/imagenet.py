@@ -37,6 +37,8 @@ def rows(folder: Path, split: str) -> Listing:
     if media is None:
         raise DataError(f"{folder}: no ILSVRC/Data/CLS-LOC/{split} and no {split} there. It is to be had from {GET}")
     catalogue = Catalogue("imagenet", media, split, PICTURES, depth=2)
+    if not catalogue.files:
+        raise DataError(f"{media}: no pictures there; unpack the archives of the classes (n01440764.tar, ...) first")
     classes = {key: key.split("/")[0] for key in sorted(catalogue.files)}
     if split == "test":
         for key in classes:

@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import islice
+from numbers import Real
 from typing import Any
 
 from vatt.data.captions.bad import MOST, Bad, check_count
@@ -126,7 +128,7 @@ def _times(entry: dict) -> tuple[float, float]:
 
 def number(value: Any) -> float:
     """Raises ValueError on what is not a number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal | str):
         raise ValueError(f"expected a number of seconds, found {_shown(value)}")
     try:
         return float(value)

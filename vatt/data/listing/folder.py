@@ -29,8 +29,8 @@ def list_folder(folder: str | Path, *, language: str = "", progress: Progress | 
     """The media files of a folder and its subfolders, sorted by path, with the captions beside them.
 
     Hidden files and unfinished downloads are passed over, and so is a picture beside video, sound or an .info.json of
-    the same name: it is a thumbnail. Links are followed. Captions that cannot be read are a fault, and the others
-    of their file are kept.
+    the same name: it is a thumbnail; but beside a .mov it is a live photo, of which both are taken. Links
+    are followed. Captions that cannot be read are a fault, and the others of their file are kept.
 
     Args:
       folder: where to look.
@@ -117,7 +117,7 @@ def find(folder: str | Path, language: str = "") -> tuple[list[Found], list[Faul
     return sorted(found, key=lambda file: file.id), faults, +ignored
 
 
-MOVING = frozenset(EXTENSIONS) - frozenset(PICTURES)
+MOVING = frozenset(EXTENSIONS) - frozenset(PICTURES) - {"mov"}  # what may have a thumbnail
 
 
 def extension(name: str) -> str:

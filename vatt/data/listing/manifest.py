@@ -3,10 +3,13 @@
     path            the file: relative to the manifest's folder, or to another named with ?root=FOLDER; or absolute
     id              a name of its own; without it the path, with the times behind if there are any
     start, end      the part meant (seconds, or 00:01:02.5); without them all of it
-    caption...      captions, caption_1, caption_en ...: a text that holds throughout, a list of texts, or a list of
-                    {text, start, end}, timed on the file's own clock; any number of such columns
+    caption...      text, captions, caption_1, caption_en ...: a text that holds throughout, a list of texts, or a list
+                    of {text, start, end}, timed on the file's own clock; any number of such columns
     label, labels   a label, or a list of them
     split           which split the row belongs to; `MANIFEST@train` takes its rows alone
+
+Other columns are not read, which a fault says; but one that is called almost like the times, such as start_time, is an
+error, since without them every row would be the whole file.
 
 In CSV and TSV a list is written as JSON. Lines without an id that name the same part of the same file are one row with
 the captions of all. Without caption columns the captions lie beside the files, as in a folder.
@@ -21,7 +24,9 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from vatt.data.captions import Beside, Caption
@@ -35,7 +40,12 @@ from vatt.errors import DataError
 
 __all__ = ["SUFFIXES", "list_manifest"]
 
-CAPTIONS = re.compile(r"captions?([ _-]?\w+)?")
+CAPTIONS = re.compile(r"text|captions?([ _-]?\w+)?")
+READ = ("path", "id", "start", "end", "label", "labels", "split")
+ALMOST = {
+    "start": re.compile(r"(t|time|clip|segment)?[ _-]?(start|begin)([ _-]?(time|timestamp|at|s|secs?|seconds?|ms))?"),
+    "end": re.compile(r"(t|time|clip|segment)?[ _-]?(end|stop)([ _-]?(time|timestamp|at|s|secs?|seconds?|ms))?"),
+}
 LISTED = re.compile(r"""\s*\[\s*(["'{]|\])""")  # a list that somebody wrote into a cell; not "[music]"
 CLOCK = re.compile(INSTANT, re.ASCII)
 
@@ -53,7 +63,8 @@ def list_manifest(
       progress: called once, at the end.
 
     Raises:
-      DataError: the manifest cannot be read, or has no column `path`, or no row of the split.
+      DataError: the manifest cannot be read, or has no column `path`, or one that is called almost like the times, or
+        no row of the split.
     """
     folder = os.path.abspath(os.path.expanduser(root) if root else os.path.dirname(path) or ".")
     reader = _Reader(folder, language)
@@ -84,8 +95,8 @@ def list_manifest(
             rows.append(row)
     for at, captions in said.items():
         rows[at] = replace(rows[at], captions=tuple(captions))
-    if columns and "path" not in columns:
-        raise DataError(f"{path}: no column 'path'; it has {', '.join(map(repr, columns))}")
+    if columns:
+        faults += _check_columns(path, columns)
     if split and split not in splits:
         known = ", ".join(sorted(splits - {""})) or "no column 'split'"
         raise DataError(f"{path}: no rows of split {split!r}; it has {known}")
@@ -94,6 +105,21 @@ def list_manifest(
     if progress:
         progress(1, 1)
     return Listing(name=path, rows=rows, faults=faults)
+
+
+def _check_columns(path: str, columns: Collection[str]) -> list[Fault]:
+    """The fault that says which columns are not read. Raises DataError on those that should be, and cannot."""
+    if "path" not in columns:
+        raise DataError(f"{path}: no column 'path'; it has {', '.join(map(repr, columns))}")
+    unread = [column for column in columns if column not in READ and not _speaks(column)]
+    for name, almost in ALMOST.items():
+        like = next(filter(almost.fullmatch, unread), None)
+        if like and name not in columns:
+            raise DataError(f"{path}: the column {like!r} is not read; call it {name!r} (seconds), or leave it out")
+    if not unread:
+        return []
+    shown = ", ".join(map(repr, unread[:10])) + (", ..." if len(unread) > 10 else "")
+    return [Fault(id=os.path.basename(path), reason="unread_columns", detail=shown)]
 
 
 class BadRowError(Exception):
@@ -229,9 +255,10 @@ def _list(value: Any) -> list:
 
 
 def _label(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():  # pandas makes floats of whole numbers beside an empty cell
+    # pandas makes floats of whole numbers beside an empty cell
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise BadRowError(f"expected a text or a number, found {_shown(value)}")
     return one_line(str(value))
 

@@ -3,7 +3,7 @@
 import codecs
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,7 +20,8 @@ Record = dict[str, Any]
 
 
 def records(path: str) -> Iterator[tuple[str, Record | str]]:
-    """Yields ("line 7", {column: value}) for each record. Names of columns are in lower case, without spaces around.
+    """Yields ("line 7", {column: value}) for each record. Names of columns are in lower case, without spaces around;
+    a column without a name is left out.
 
     Of a line that is no record (JSON that cannot be read, more fields than columns) a string comes instead, which says
     why.
@@ -54,7 +55,7 @@ def _csv(file: TextIO, path: str, delimiter: str) -> Iterator[tuple[str, Record 
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     try:
         header = [_name(column) for column in next(reader, [])]
-        twice = {column for column in header if header.count(column) > 1} if len(header) < 1000 else set()
+        twice = {column for column in header if column and header.count(column) > 1} if len(header) < 1000 else set()
         if twice:
             raise DataError(f"{path}: two columns are called {sorted(twice)[0]!r}; rename one")
         if "path" not in header:
@@ -65,11 +66,11 @@ def _csv(file: TextIO, path: str, delimiter: str) -> Iterator[tuple[str, Record 
             first, line = line + 1, reader.line_num  # a field may span lines
             if not fields:
                 continue
-            if len(fields) > len(header):
+            if len(fields) > len(header) and any(fields[len(header) :]):
                 what = f"more fields ({len(fields)}) than columns ({len(header)}); a text with commas must be quoted"
                 yield f"line {first}", what
             else:
-                yield f"line {first}", dict(zip(header, fields, strict=False))
+                yield f"line {first}", _named(zip(header, fields, strict=False))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; is a quote left open there?") from error
 
@@ -88,7 +89,7 @@ def _json_lines(file: TextIO, path: str) -> Iterator[tuple[str, Record | str]]:
             yield f"line {number}", f"not JSON: {error}"
             continue
         if isinstance(found, dict):
-            yield f"line {number}", {_name(key): value for key, value in found.items()}
+            yield f"line {number}", _named(found.items())
         else:
             yield f"line {number}", f'expected an object such as {{"path": ...}}, found {line[:60]!r}'
 
@@ -100,10 +101,10 @@ def _parquet(path: str) -> Iterator[tuple[str, Record]]:
             names = [name for name in file.schema_arrow.names if not _is_bytes(file.schema_arrow.field(name).type)]
             if "path" not in map(_name, names):
                 raise DataError(f"{path}: no column 'path'; it has {', '.join(map(repr, names)) or 'none at all'}")
-            for batch in file.iter_batches(columns=names):
+            for batch in file.iter_batches(batch_size=1024, columns=names):
                 for found in batch.to_pylist():
                     number += 1
-                    yield f"row {number}", {_name(key): value for key, value in found.items()}
+                    yield f"row {number}", _named(found.items())
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
@@ -112,6 +113,10 @@ def _parquet(path: str) -> Iterator[tuple[str, Record]]:
 
 def _is_bytes(kind: pyarrow.DataType) -> bool:
     return pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind)
+
+
+def _named(fields: Iterable[tuple[Any, Any]]) -> Record:
+    return {name: value for column, value in fields if (name := _name(column))}
 
 
 def _name(column: Any) -> str:
