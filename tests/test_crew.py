@@ -49,6 +49,19 @@ def test_a_death_costs_its_own_task():
     assert results["exit"] == Death("the process that read it died (exit status 3)")
 
 
+def test_a_process_that_cannot_start_is_blamed_on_no_task(tmp_path):
+    script = tmp_path / "script.py"  # what it starts runs it again
+    script.write_text(
+        "from tests.test_crew import work\nfrom vatt.data.crew import Crew\n"
+        "with Crew(work, count=1) as crew:\n    print(list(crew.run([1, 2])))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "DataError: a process that reads files could not start (exit status 1)" in done.stderr
+    assert done.stdout == ""
+
+
 def test_what_hangs_is_killed_and_what_is_only_slow_is_not(monkeypatch):
     with Crew(work, count=2, patience=4.0) as crew:
         results = dict(crew.run([1, "hang", "slow"]))

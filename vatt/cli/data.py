@@ -1,6 +1,7 @@
 """`vatt data COMMAND`: from a user's media to a stream. Parses, calls, prints; no logic, and no jax."""
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -189,7 +190,8 @@ def _print_prepared(result, options) -> None:
         print(f"  {count} x {reason}" + (f": {kind.says}; {kind.remedy}" if kind else ""))
     if result.faults:
         print(f"  {sum(result.faults.values())} lines in {result.errors} name them")
-    print(f"next: vatt pretrain experiments/demo.py --data.sources {options.out}")
+    run = shlex.quote(f"runs/{result.folder.resolve().name}")
+    print(f"next: vatt pretrain experiments/vatt_bbs.py --data.sources {shlex.quote(options.out)} --run {run}")
 
 
 def add_show(commands) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from vatt.errors import DataError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Alive = Callable[[], None]
@@ -102,6 +104,7 @@ class _Hand:
             self.process.start()
         theirs.close()
         self.heard = time.monotonic()
+        self.ready = False  # whether it has begun to take tasks
 
     def give(self, task: Any) -> None:
         self.heard = time.monotonic()
@@ -114,6 +117,7 @@ class _Hand:
             while self.pipe.poll():
                 message = self.pipe.recv()
                 self.heard = time.monotonic()
+                self.ready = True
                 if message is not None:
                     return message
         except (EOFError, OSError, pickle.UnpicklingError):
@@ -129,6 +133,11 @@ class _Hand:
         code = self.process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         memory = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
+        if not self.ready:  # no task is to blame
+            raise DataError(
+                f"a process that reads files could not start ({name}{memory}): what it printed above tells why. A "
+                'script that calls this must do so under if __name__ == "__main__"'
+            )
         return (Death(f"the process that read it died ({name}{memory})"),)
 
     def end(self) -> None:
@@ -164,6 +173,7 @@ def _work(pipe: Any, function: Callable) -> None:
         signal.signal(name, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipe.send(None)  # it has started
     said = time.monotonic()
 
     def alive() -> None:
