@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vatt.data.crew import Crew, Death, _signals_wait
+from vatt.data.crew import Crew, Death, signals_wait
 
 
 def work(task, alive):
@@ -95,7 +95,7 @@ def test_a_ctrl_c_while_a_process_starts_waits_until_it_has():
     done = []
 
     def interrupted():
-        with _signals_wait():
+        with signals_wait():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)
             done.append(True)

@@ -100,7 +100,7 @@ class _Hand:
         context = multiprocessing.get_context("spawn")  # a fork copies locks that threads of the parent hold
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
-        with _signals_wait():
+        with signals_wait():
             self.process.start()
         theirs.close()
         self.heard = time.monotonic()
@@ -148,7 +148,7 @@ class _Hand:
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
+def signals_wait() -> Iterator[None]:
     """Within the block a process can be started whole: a Ctrl-C comes after it.
 
     A child inherits that signals are blocked, until it ignores them. Here another thread would take them in, and
@@ -168,11 +168,16 @@ def _signals_wait() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def _work(pipe: Any, function: Callable) -> None:
+def ignore_signals() -> None:
+    """In a process that was started under `signals_wait`."""
     for name in SIGNALS:
         signal.signal(name, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _work(pipe: Any, function: Callable) -> None:
+    ignore_signals()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     pipe.send(None)  # it has started
     said = time.monotonic()
 
@@ -203,7 +208,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

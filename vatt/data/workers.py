@@ -7,9 +7,7 @@ batch. This module loads neither jax nor Grain: a process that decodes starts in
 import contextlib
 import dataclasses
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +17,7 @@ import numpy as np
 
 from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import nearest
+from vatt.data.crew import end_with_parent, ignore_signals, signals_wait
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
 from vatt.data.ledger import Event
@@ -115,14 +114,9 @@ class Workers:
             context = multiprocessing.get_context("spawn")  # a fork of a process that runs jax may hang
             self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(decoder,))
             self._call = _decode
-            # Started now and with the signals blocked, which a child inherits: a Ctrl-C reaches the whole group, also
-            # a child that has not yet come so far as to ignore it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-            try:
+            with signals_wait():  # all start now: a Ctrl-C reaches the whole group, also what cannot ignore it yet
                 for _ in range(count):
                     self._pool.submit(os.getpid)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def submit(self, position: int, number: int, index: int) -> Future:
         """Raises DataError if a process of the pool has died."""
@@ -159,24 +153,14 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _decoder: Decoder | None = None  # of this process, if it is a worker
 
 
 def _start(decoder: Decoder) -> None:
     global _decoder
     _decoder = decoder
-    for name in SIGNALS:  # they reach the whole group; the run decides what they mean
-        signal.signal(name, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A run that is killed leaves no decoders behind."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
+    ignore_signals()  # they reach the whole group; the run decides what they mean
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _decode(position: int, number: int, index: int) -> dict:
