@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vatt.data.crew import Crew, Death, signals_wait
+from vatt.data.crew import Crew, Death, Hand, signals_wait
+
+KILLED = "SIGKILL, as from a system that runs out of memory"
 
 
 def work(task, alive):
@@ -26,6 +28,8 @@ def work(task, alive):
             time.sleep(0.1)
             alive()
         return "slow but alive"
+    if task == "large":
+        return bytes(10_000_000)
     if task == "raise":
         raise OSError(28, "No space left on device", "file")
     if task == "sleep":
@@ -68,6 +72,19 @@ def test_what_hangs_is_killed_and_what_is_only_slow_is_not(monkeypatch):
     assert results[1] == 2
     assert results["slow"] == "slow but alive"
     assert results["hang"] == Death("it hung: no sign of life for 4 s")
+
+
+def test_half_a_result_is_no_result():
+    """What is killed while it hands over its result must not be waited for."""
+    hand = Hand(work)
+    try:
+        assert len(hand.call("large")) == 10_000_000
+        hand.give("large")
+        assert hand.pipe.poll(60)  # it has begun, and waits for a reader
+        hand.kill()
+        assert hand.call("large") == Death(f"the process that read it died ({KILLED})")
+    finally:
+        hand.end()
 
 
 def test_an_error_of_the_function_is_raised_here():

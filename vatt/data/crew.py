@@ -1,6 +1,8 @@
 """Processes that do one task at a time each, any of which may die or hang without harm to the others."""
 
+import atexit
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -8,6 +10,7 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -41,7 +44,7 @@ class Crew(Generic[Task, Result]):
         self._function = function
         self._count = count
         self._patience = patience
-        self._hands: list[_Hand] = []
+        self._hands: list[Hand] = []
 
     def __enter__(self) -> "Crew[Task, Result]":
         return self
@@ -54,7 +57,7 @@ class Crew(Generic[Task, Result]):
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Death]]:
         """Yields each task with its result, in the order in which they end. An exception of `function` is raised."""
         waiting = iter(tasks)
-        busy: dict[_Hand, Task] = {}
+        busy: dict[Hand, Task] = {}
         idle = list(self._hands)
         while True:
             while len(busy) < self._count:
@@ -82,8 +85,8 @@ class Crew(Generic[Task, Result]):
                     raise result[0].error
                 yield task, result[0]
 
-    def _hire(self) -> "_Hand":
-        hand = _Hand(self._function)
+    def _hire(self) -> "Hand":
+        hand = Hand(self._function)
         self._hands.append(hand)
         return hand
 
@@ -93,8 +96,9 @@ class _Raised:
     error: Exception
 
 
-class _Hand:
-    """One process, and the pipe to it."""
+class Hand:
+    """One process that calls `function(task, alive)`, and a pipe to it that nobody else writes to: the half of a result
+    that a killed process leaves ends there."""
 
     def __init__(self, function: Callable):
         context = multiprocessing.get_context("spawn")  # a fork copies locks that threads of the parent hold
@@ -102,9 +106,19 @@ class _Hand:
         self.process = context.Process(target=_work, args=(theirs, function), daemon=True)
         with signals_wait():
             self.process.start()
+        _hired.add(self)
         theirs.close()
         self.heard = time.monotonic()
         self.ready = False  # whether it has begun to take tasks
+
+    def call(self, task: Any) -> Any:
+        """What `function` returns, or the Death of the process. Raises what `function` raises."""
+        self.give(task)
+        while (result := self.result(math.inf)) is None:
+            multiprocessing.connection.wait([self.pipe, self.process.sentinel])
+        if isinstance(result[0], _Raised):
+            raise result[0].error
+        return result[0]
 
     def give(self, task: Any) -> None:
         self.heard = time.monotonic()
@@ -132,19 +146,32 @@ class _Hand:
         self.end()
         code = self.process.exitcode or 0
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        memory = "; the system may have run out of memory" if code == -signal.SIGKILL else ""
+        if code == -signal.SIGKILL:
+            name += ", as from a system that runs out of memory"
         if not self.ready:  # no task is to blame
             raise DataError(
-                f"a process that reads files could not start ({name}{memory}): what it printed above tells why. A "
+                f"a process that reads files could not start ({name}): what it printed above tells why. A "
                 'script that calls this must do so under if __name__ == "__main__"'
             )
-        return (Death(f"the process that read it died ({name}{memory})"),)
+        return (Death(f"the process that read it died ({name})"),)
 
-    def end(self) -> None:
+    def kill(self) -> None:
         if self.process.is_alive():
             self.process.kill()
+
+    def end(self) -> None:
+        self.kill()
         self.process.join()
         self.pipe.close()
+
+
+_hired: weakref.WeakSet[Hand] = weakref.WeakSet()
+
+
+@atexit.register  # before multiprocessing's own, which waits for children that ignore its SIGTERM
+def _dismiss() -> None:
+    for hand in _hired:
+        hand.kill()
 
 
 @contextlib.contextmanager
@@ -168,7 +195,7 @@ def signals_wait() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def ignore_signals() -> None:
+def _ignore_signals() -> None:
     """In a process that was started under `signals_wait`."""
     for name in SIGNALS:
         signal.signal(name, signal.SIG_IGN)
@@ -176,8 +203,8 @@ def ignore_signals() -> None:
 
 
 def _work(pipe: Any, function: Callable) -> None:
-    ignore_signals()
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    _ignore_signals()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe.send(None)  # it has started
     said = time.monotonic()
 
@@ -208,7 +235,7 @@ def _portable(error: Exception) -> Exception:
     return error
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

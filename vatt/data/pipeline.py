@@ -106,7 +106,7 @@ class TrainStream:
             while True:
                 examples = []
                 for _ in range(self.local):
-                    examples.append(workers.result(ahead.popleft()))
+                    examples.append(ahead.popleft().result())
                     ahead.append(submit())
                 batch = collate(examples)
                 del examples  # while the batch is trained on, its clips need not stay in memory twice

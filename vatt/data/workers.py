@@ -4,26 +4,22 @@ What is decoded depends on the position in the stream alone, so neither the kind
 batch. This module loads neither jax nor Grain: a process that decodes starts in under a second.
 """
 
-import contextlib
 import dataclasses
-import multiprocessing
-import os
-import threading
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Literal
 
 import numpy as np
 
 from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import nearest
-from vatt.data.crew import end_with_parent, ignore_signals, signals_wait
+from vatt.data.crew import Alive, Death, Hand
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
 from vatt.data.ledger import Event
 from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
-from vatt.errors import DataError, MediaError, listed
+from vatt.errors import DataError, MediaError
 
 TRIES = 16  # items of a source tried in turn before the stream gives up: bad clips are rare, or the disk is gone
 
@@ -105,64 +101,53 @@ class Workers:
     interpreter lock, which threads that decode very short clips spend half their time on."""
 
     def __init__(self, decoder: Decoder, *, count: int, kind: Literal["thread", "process"]):
-        self._decoder, self._count = decoder, count
-        self._waiting: dict[Future, tuple[int, int]] = {}  # in the order in which they were submitted
-        self._pool: Executor
-        if kind == "thread":
-            self._pool, self._call = ThreadPoolExecutor(count), decoder
-        else:
-            context = multiprocessing.get_context("spawn")  # a fork of a process that runs jax may hang
-            self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(decoder,))
-            self._call = _decode
-            with signals_wait():  # all start now: a Ctrl-C reaches the whole group, also what cannot ignore it yet
-                for _ in range(count):
-                    self._pool.submit(os.getpid)
+        self._decoder = decoder
+        self._pool = ThreadPoolExecutor(count)
+        self._hands = [Hand(_Task(decoder)) for _ in range(count)] if kind == "process" else []
+        self._idle: SimpleQueue[Hand] = SimpleQueue()
+        for hand in self._hands:
+            self._idle.put(hand)
+        self._call = self._elsewhere if self._hands else decoder
 
-    def submit(self, position: int, number: int, index: int) -> Future:
-        """Raises DataError if a process of the pool has died."""
-        try:
-            future = self._pool.submit(self._call, position, number, index)
-        except BrokenProcessPool as error:
-            raise self._died() from error
-        self._waiting[future] = (number, index)
-        return future
-
-    def result(self, future: Future) -> dict:
-        """What `submit` promised. Raises DataError if no clip can be decoded, or its process died."""
-        try:
-            result = future.result()
-        except BrokenProcessPool as error:
-            raise self._died() from error
-        del self._waiting[future]
-        return result
-
-    def _died(self) -> DataError:
-        broken = [at for future, at in self._waiting.items() if future.done() and future.exception() is not None]
-        clips = []
-        for number, index in broken[: self._count]:  # tasks are begun in their order
-            source = self._decoder.sources[number]
-            with contextlib.suppress(MediaError):
-                clips.append(f"{source.name}: {source[index].id}")
-        return DataError(
-            "a process that decodes clips has died: the system may have run out of memory (see data.workers), somebody "
-            "killed it, or a clip crashes the decoder; vatt data check finds those. The same command goes on from the "
-            f"last checkpoint. At work were\n{listed(clips)}"
-        )
+    def submit(self, position: int, number: int, index: int) -> Future[dict]:
+        """The example at a position. Its `result` raises DataError if no clip can be decoded, or its process died."""
+        return self._pool.submit(self._call, position, number, index)
 
     def close(self) -> None:
+        for hand in self._hands:
+            hand.kill()  # also those at work, which may hang
         self._pool.shutdown(cancel_futures=True)
+        for hand in self._hands:
+            hand.end()
+
+    def _elsewhere(self, position: int, number: int, index: int) -> dict:
+        """The decoder's result, from one of the processes."""
+        hand = self._idle.get()
+        try:
+            result = hand.call((position, number, index))
+        finally:
+            self._idle.put(hand)  # also a dead one: nobody shall wait for it
+        if isinstance(result, Death):
+            raise DataError(
+                f"{self._named(number, index)}: {result.reason}. Either memory ran out (see data.workers), or somebody "
+                "killed it, or the clip crashes the decoder: vatt data check finds such clips. The same command goes "
+                "on from the last checkpoint"
+            )
+        return result
+
+    def _named(self, number: int, index: int) -> str:
+        source = self._decoder.sources[number]
+        try:
+            return f"{source[index].id} of {source.name}"
+        except MediaError:  # it is not this error that is to be told
+            return f"{index} of {source.name}"
 
 
-_decoder: Decoder | None = None  # of this process, if it is a worker
+class _Task:
+    """The decoder as processes call it."""
 
+    def __init__(self, decoder: Decoder):
+        self.decoder = decoder
 
-def _start(decoder: Decoder) -> None:
-    global _decoder
-    _decoder = decoder
-    ignore_signals()  # they reach the whole group; the run decides what they mean
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _decode(position: int, number: int, index: int) -> dict:
-    assert _decoder is not None
-    return _decoder(position, number, index)
+    def __call__(self, task: tuple[int, int, int], alive: Alive) -> dict:
+        return self.decoder(*task)
