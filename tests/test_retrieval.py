@@ -1,6 +1,5 @@
 """Retrieval from batches of windows: averaging, masks, padding, refusal of non-finite embeddings."""
 
-import functools
 from dataclasses import replace
 
 import jax
@@ -11,25 +10,25 @@ import pytest
 from vatt import sharding
 from vatt.config import ClipConfig, Config, MeshConfig
 from vatt.errors import DataError, NonFiniteError
-from vatt.evals.retrieval import DIRECTIONS, VIEWS, _jitted, embed, evaluate
+from vatt.evals.embedding import INPUTS, Embedder
+from vatt.evals.retrieval import DIRECTIONS, embed, evaluate
 from vatt.metrics import retrieval
 from vatt.presets import tiny
 from vatt.tasks.pretrain import Pretrain
 
 
-class Fixed:
-    """A task whose embeddings are what the batch holds: video [B W 1 1 1 E] and audio [B W E]; text by table."""
+def fixed(table):
+    """An embedder whose embeddings are what the batch holds: video [N 1 1 1 E] and audio [N E]; text by table."""
 
-    def __init__(self, table):
-        self.table = jax.numpy.asarray(table)
-
-    def embed(self, params, stats, batch):
+    def embedder(arrays):
         z = {}
-        if "video" in batch:
-            z |= {"z_va": batch["video"][:, 0, 0, 0], "z_vt": batch["video"][:, 0, 0, 0], "z_av": batch["audio"]}
-        if "text" in batch:
-            z["z_tv"] = self.table[batch["text"][:, :, 0]]
-        return z, stats
+        if "video" in arrays:
+            z |= {"z_va": arrays["video"][:, 0, 0, 0], "z_vt": arrays["video"][:, 0, 0, 0], "z_av": arrays["audio"]}
+        if "text" in arrays:
+            z["z_tv"] = table[arrays["text"][:, 0]]
+        return z
+
+    return embedder
 
 
 def batches(video, audio, text, *, size, audio_mask=None, text_mask=None, video_mask=None):
@@ -70,7 +69,7 @@ def unit64(x):
 @pytest.mark.parametrize("size", [4, 11, 16])
 def test_windows_are_averaged_then_brought_to_unit_length_whatever_the_batch(setup, size):
     video, audio, table, text = setup
-    result = evaluate(Fixed(table), MESH, {}, {}, batches(video, audio, text, size=size))  # pyright: ignore[reportArgumentType]
+    result = evaluate(fixed(table), batches(video, audio, text, size=size))
     v, a, t = unit64(video.mean(1)), unit64(audio.mean(1)), unit64(table)
     expected = {
         "text_to_video": t @ v.T,
@@ -90,14 +89,14 @@ def test_clips_without_a_modality_are_neither_queries_nor_items_of_it(setup):
     video, audio, table, text = setup
     audio_mask, text_mask = np.arange(11) != 2, np.arange(11) < 7
     given = batches(video, audio, text, size=4, audio_mask=audio_mask, text_mask=text_mask)
-    result = evaluate(Fixed(table), MESH, {}, {}, given)  # pyright: ignore[reportArgumentType]
+    result = evaluate(fixed(table), given)
     assert result.metrics["text_to_video"]["items"] == 7
     assert result.metrics["audio_to_video"]["items"] == 10
     seen = batches(video, audio, text, size=4, audio_mask=audio_mask, text_mask=text_mask, video_mask=np.arange(11) > 3)
-    result = evaluate(Fixed(table), MESH, {}, {}, seen)  # pyright: ignore[reportArgumentType]
+    result = evaluate(fixed(table), seen)
     assert [result.metrics[direction]["items"] for direction in DIRECTIONS] == [3, 3, 7, 7]
     silent = batches(video, audio, text, size=4, audio_mask=np.zeros(11, bool), text_mask=text_mask)
-    assert "audio_to_video" not in evaluate(Fixed(table), MESH, {}, {}, silent).metrics  # pyright: ignore[reportArgumentType]
+    assert "audio_to_video" not in evaluate(fixed(table), silent).metrics
 
 
 def test_raw_views_are_embedded_one_by_one_then_averaged():
@@ -127,9 +126,9 @@ def test_raw_views_are_embedded_one_by_one_then_averaged():
         "ids": ["a", "b", "c"],
     }
     batch["video"][2], batch["video_box"][2] = 0, 0  # as the stream fills them where there is no video
-    z, has = embed(functools.partial(_jitted(task, MESH), params, stats), MESH, [batch])
+    z, has = embed(Embedder(cfg, MESH, params, stats), [batch])
     alone = jax.jit(lambda view: task.embed(params, stats, view)[0])
-    for view_names, names in ((VIEWS, ("z_va", "z_vt", "z_av")), (("text",), ("z_tv",))):
+    for view_names, names in ((INPUTS[:-1], ("z_va", "z_vt", "z_av")), (("text",), ("z_tv",))):
         for i in range(N):
             views = [{k: jnp.asarray(batch[k][i : i + 1, w]) for k in view_names} for w in range(W)]
             if "text" in view_names:
@@ -145,9 +144,9 @@ def test_an_embedding_that_is_not_finite_is_refused_by_the_clips_name(setup):
     video, audio, table, text = setup
     video[6, 1, 2] = np.nan
     with pytest.raises(NonFiniteError, match=r"z_v. of 1 clips .* clip 6"):
-        evaluate(Fixed(table), MESH, {}, {}, batches(video, audio, text, size=4))  # pyright: ignore[reportArgumentType]
+        evaluate(fixed(table), batches(video, audio, text, size=4))
 
 
 def test_no_clips_at_all_is_an_error():
     with pytest.raises(DataError, match="no held-out clip"):
-        embed(lambda arrays: {}, MESH, [])
+        embed(lambda arrays: {}, [])

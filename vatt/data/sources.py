@@ -1,6 +1,7 @@
 """Sources opened: media files probed, those that cannot give a clip left out and told of."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from vatt.config import ClipConfig
 from vatt.data.columns import Items
 from vatt.data.faults import FAULTS
-from vatt.data.items import Fault, Item, Listing, Medium, Progress, Row, Source
+from vatt.data.items import Fault, Item, Listing, Medium, Progress, Row, Source, absolute_path
 from vatt.data.listing.rows import list_rows, parse_source
 from vatt.data.media.clip import MediaInfo, probe
 from vatt.data.pool import in_parallel
@@ -97,6 +98,15 @@ def open_source(source: str, *, seconds: float, workers: int = 0, progress: Prog
             raise DataError(f"{source}: holds no records")
         return opened
     return open_listing(list_rows(source, progress=progress), seconds=seconds, workers=workers, progress=progress)
+
+
+def open_file(path: str | os.PathLike, seconds: float) -> Item:
+    """One media file, from which clips of so many seconds can be cut. Raises MediaError, also if it is too short."""
+    media = absolute_path(path)
+    item = _item(Row(id=str(path), media=media), probe(media), seconds)
+    if isinstance(item, Fault):
+        raise MediaError(str(path), item.detail.removeprefix(f"{media}: "), item.reason)
+    return item
 
 
 def open_records(source: str, seconds: float) -> Source | None:

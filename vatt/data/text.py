@@ -90,7 +90,11 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Writes one word a line, specials first."""
-        Path(path).write_text("".join(f"{word}\n" for word in self.words), encoding="utf-8", newline="\n")
+        Path(path).write_text(self.to_text(), encoding="utf-8", newline="\n")
+
+    def to_text(self) -> str:
+        """What `save` writes."""
+        return "".join(f"{word}\n" for word in self.words)
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
@@ -166,7 +170,11 @@ class Subwords:
 
     def save(self, path: str | Path) -> None:
         """Writes a tokenizer.json."""
-        Path(path).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
+        Path(path).write_text(self.to_text(), encoding="utf-8", newline="\n")
+
+    def to_text(self) -> str:
+        """What `save` writes."""
+        return self._tokenizer.to_str(pretty=True)
 
     def encode(self, text: str, length: int) -> np.ndarray:
         """The ids of a text's first `length` subwords, padded with 0. [L] int32"""

@@ -1,25 +1,21 @@
 """Evaluates a run from its folder alone."""
 
-import dataclasses
 from collections import Counter
 from pathlib import Path
 
-from jax.sharding import Mesh
 from rich.console import Console
 
-from vatt import sharding
-from vatt.config import Config, MeshConfig
+from vatt.config import Config
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer
-from vatt.errors import CheckpointError, DataError, MediaError, listed
+from vatt.errors import DataError, MediaError, listed
+from vatt.evals.embedding import Embedder
+from vatt.evals.pretrained import load
 from vatt.evals.retrieval import Retrieval, evaluate
 from vatt.progress import bar
-from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, read_config, read_tokenizer
-from vatt.train.step import State, abstract_state, weights
 
 
 def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval:
@@ -34,21 +30,19 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
       DataError: no clips to evaluate on.
     """
-    cfg = dataclasses.replace(read_config(run), run=str(run))
+    model = load(run, step=step)
+    cfg = model.cfg
     source = source or cfg.evaluate.source
     if not source:
         raise DataError(f"{run} names no evaluate.source; give a folder of clips with --source")
-    mesh, task = sharding.make_mesh(MeshConfig()), Pretrain(cfg)  # whatever devices are here, not those it trained on
-    with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
-        state = checkpoints.load(_find_step(checkpoints, step), abstract_state(cfg, task, mesh))
     with bar(console, source) as progress:
         clips = open_clips(source, cfg.clip, max_bad=1.0, progress=progress)  # what is left out is said, not refused
     print_faults(console, clips)
-    return evaluate_source(cfg, clips, read_tokenizer(run), task, mesh, state, console)
+    return evaluate_source(cfg, clips, model.tokenizer, model.embedder, console)
 
 
 def evaluate_source(
-    cfg: Config, source: Source, tokenizer: Tokenizer, task: Pretrain, mesh: Mesh, state: State, console: Console
+    cfg: Config, source: Source, tokenizer: Tokenizer, embedder: Embedder, console: Console
 ) -> Retrieval:
     """Zero-shot retrieval on every clip of `source` that can be decoded. Says which cannot."""
     failed: list[MediaError] = []
@@ -59,12 +53,12 @@ def evaluate_source(
         tokenizer=tokenizer,
         windows=cfg.evaluate.windows,
         crops=cfg.evaluate.crops,
-        batch_size=-(-cfg.evaluate.batch_size // mesh.size) * mesh.size,
+        batch_size=cfg.evaluate.batch_size,
         workers=cfg.data.workers,
         failed=failed,
     )
     try:
-        return evaluate(task, mesh, weights(state), state["stats"], batches)
+        return evaluate(embedder, batches)
     finally:
         if failed:
             console.print(
@@ -83,20 +77,3 @@ def print_faults(console: Console, source: Source) -> None:
             + listed([f"{fault.id}: {fault.detail}" if fault.detail else fault.id for fault in source.faults]),
             highlight=False,
         )
-
-
-def _find_step(checkpoints: Checkpoints, step: str) -> int:
-    kept = checkpoints.steps
-    if not kept:
-        raise CheckpointError(f"{checkpoints.folder} holds no finished checkpoint yet")
-    if step == "latest":
-        return max(kept)
-    if step == "best":
-        best = checkpoints.best_step()
-        if best is None:
-            raise CheckpointError(f"{checkpoints.folder}: no kept checkpoint was evaluated; use --step latest")
-        return best
-    if not step.isdecimal() or int(step) not in kept:
-        known = ", ".join(map(str, kept))
-        raise CheckpointError(f"{checkpoints.folder}: no step {step}; there are {known}, latest and best")
-    return int(step)

@@ -250,3 +250,21 @@ class Checkpoints:
 
     def __exit__(self, *_):
         self.close()
+
+
+def find_step(checkpoints: Checkpoints, step: str) -> int:
+    """The number of a kept step that is "latest", "best" or a number. Raises CheckpointError if there is none."""
+    kept = checkpoints.steps
+    if not kept:
+        raise CheckpointError(f"{checkpoints.folder} holds no finished checkpoint yet")
+    if step == "latest":
+        return max(kept)
+    if step == "best":
+        best = checkpoints.best_step()
+        if best is None:
+            raise CheckpointError(f"{checkpoints.folder}: no kept checkpoint was evaluated; use --step latest")
+        return best
+    if not step.isdecimal() or int(step) not in kept:
+        known = ", ".join(map(str, kept))
+        raise CheckpointError(f"{checkpoints.folder}: no step {step}; there are {known}, latest and best")
+    return int(step)

@@ -23,6 +23,7 @@ from vatt.data.pipeline import LISTED, TrainStream
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec
 from vatt.errors import NAMED, ConfigError, DataError, NonFiniteError
+from vatt.evals.embedding import Embedder
 from vatt.evals.retrieval import Retrieval
 from vatt.evals.run import evaluate_source, print_faults
 from vatt.progress import bar
@@ -30,7 +31,7 @@ from vatt.tasks.pretrain import Pretrain
 from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_tokenizer
 from vatt.train.flops import utilisation_per_clip
 from vatt.train.log import Meter, MetricLog, Screen
-from vatt.train.step import State, abstract_state, make_state, make_step
+from vatt.train.step import State, abstract_state, make_state, make_step, weights
 
 
 def pretrain(cfg: Config, console: Console) -> Retrieval | None:
@@ -44,8 +45,6 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
     # Everything that can be refused is refused here, before a folder is made.
     mesh = sharding.make_mesh(cfg.mesh)
     sharding.check_batch(cfg.batch_size, mesh)
-    if cfg.evaluate.source:
-        sharding.check_batch(cfg.evaluate.batch_size, mesh, "evaluate.batch_size")
     check_writable(cfg.run)
     task = Pretrain(cfg)
     device = mesh.devices.flat[0]
@@ -68,7 +67,8 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         ledger = Ledger(run, sources, max_bad=cfg.data.max_bad, from_step=step)
 
         def measure(heldout: Source) -> Retrieval:
-            return evaluate_source(cfg, heldout, tokenizer, task, mesh, state, console)
+            embedder = Embedder(cfg, mesh, weights(state), state["stats"])
+            return evaluate_source(cfg, heldout, tokenizer, embedder, console)
 
         def save(result: Retrieval | None = None) -> None:
             reporter.flush()  # what is saved has been seen to be finite

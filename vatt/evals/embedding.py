@@ -1,0 +1,103 @@
+"""The one way from clips to features and embeddings, once a model is trained."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vatt import sharding
+from vatt.config import Config
+from vatt.errors import NonFiniteError
+from vatt.models import vatt
+from vatt.transforms import to_model
+
+# Clips that the model takes at a time, on each device, however many come: the last bits of a matrix product depend on
+# its shape, and the same clip must give the same bytes whatever comes with it.
+ROWS = 8
+INPUTS = ("video", "video_box", "video_colour", "audio", "text")
+
+
+class Embedder:
+    """Features and embeddings of clips, by fixed weights."""
+
+    def __init__(self, cfg: Config, mesh: Mesh, params: dict, stats: dict):
+        self._mesh = mesh
+        self._rows = ROWS * mesh.size
+        params = {name: value for name, value in params.items() if name != "loss"}
+        self._call = functools.partial(_jitted(cfg, mesh), params, stats)
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Of N clips, which may lack a modality.
+
+        Args:
+          arrays: any of `video` [N T 3P/2 P] with `video_box` [N 4] and `video_colour` [N], `audio` [N S], as
+            `vatt.data.media.clip.decode_clip` gives them, and `text` [N L]. Other keys are passed over.
+
+        Returns:
+          float32 arrays: `video`, `audio`, `text` [N D], the towers' features, before the heads; and what these give
+          in the common spaces, `z_va`, `z_vt`, `z_av`, `z_at` (if the model has that head), `z_tv` [N E], not yet of
+          unit length.
+        """
+        arrays = {name: arrays[name] for name in INPUTS if name in arrays}
+        N = len(next(iter(arrays.values())))
+        pending = []
+        for start in range(0, N, self._rows):
+            part = {name: _filled(x[start : start + self._rows], self._rows) for name, x in arrays.items()}
+            with jax.set_mesh(self._mesh):
+                pending.append(self._call(sharding.put_batch(part, self._mesh)))
+        parts = jax.device_get(pending)
+        features = {name: np.concatenate([part[name] for part in parts])[:N] for name in parts[0]}
+        return features
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    """x / |x| along the last axis."""
+    return x / np.linalg.norm(x, axis=-1, keepdims=True).clip(1e-12)
+
+
+def check_finite(features: dict[str, np.ndarray], ids: Sequence[str]) -> None:
+    """Raises NonFiniteError, naming the first clip, if a feature [N ... D] is NaN or infinite."""
+    for name, x in features.items():
+        bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+        if bad.any():
+            raise NonFiniteError(f"{name} of {bad.sum()} clips is NaN or infinite, first {ids[int(bad.argmax())]}")
+
+
+def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> Iterator[dict]:
+    """Features of every view of clips, with text in one view.
+
+    Args:
+      batches: as `vatt.data.pipeline.evaluation_batches` yields them, [B W ...].
+
+    Yields: the features of each batch's N valid clips as `Embedder` names them, [N W D]; those of `text` [N D]; and ids
+    (list of N), masks [N] and whatever else comes with a row.
+
+    Raises:
+      NonFiniteError: a feature is NaN or infinite.
+    """
+    for batch in batches:
+        valid = batch["valid"]
+        rows = {name: x[valid] for name, x in batch.items() if name not in ("ids", "valid")}
+        ids = batch["ids"]
+        N, W = rows["video"].shape[:2]
+        views = {name: rows.pop(name) for name in INPUTS if name in rows and name != "text"}
+        features = embedder({name: x.reshape(N * W, *x.shape[2:]) for name, x in views.items()})
+        features = {name: x.reshape(N, W, -1) for name, x in features.items()}
+        features |= embedder({"text": rows.pop("text")})
+        check_finite(features, ids)
+        yield rows | features | {"ids": ids}
+
+
+def _filled(x: np.ndarray, rows: int) -> np.ndarray:
+    return x if len(x) == rows else np.concatenate([x, np.zeros((rows - len(x), *x.shape[1:]), x.dtype)])
+
+
+@functools.cache
+def _jitted(cfg: Config, mesh: Mesh):
+    def run(params: dict, stats: dict, arrays: dict) -> dict:
+        batch = to_model(arrays, cfg, None)
+        return vatt.features(cfg.model, cfg.clip, params, stats, batch)
+
+    return jax.jit(run, out_shardings=sharding.replicated(mesh))
