@@ -4,6 +4,7 @@ Exit status: 0 done (also a run that Ctrl-C stopped after saving), 1 what the us
 """
 
 import argparse
+import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,12 @@ Self-supervised pretraining on video, audio and text.
 
 commands:
   pretrain EXPERIMENT   train, and measure zero-shot retrieval at the end
-  evaluate RUN          measure zero-shot retrieval of a run's checkpoint
+  finetune EXPERIMENT   train a classifier, from the checkpoint of a run or from scratch
+  evaluate RUN          measure a run's checkpoint: its own metric, a probe, a published retrieval protocol
+  embed RUN FILE ...    embeddings of files and folders, as Parquet
+  search INDEX QUERY    find moments of files by words, a video or a sound
+  serve INDEX           the same in a browser
+  classify RUN FILE ... name what files show, by words of your own
   describe EXPERIMENT   parameters, tokens and FLOPs of a configuration
   plot RUN              curves and a retrieval heat map as PNG
   data COMMAND          check, prepare, show, replay, vocab, list, demo: from media files to a stream
@@ -92,6 +98,7 @@ def pretrain(args: list[str]) -> int:
     )
     before_jax()
     from vatt import plots
+    from vatt.cli.evaluate import print_retrieval
     from vatt.train.log import read_metrics
     from vatt.train.loop import pretrain as run
 
@@ -100,25 +107,7 @@ def pretrain(args: list[str]) -> int:
     if read_metrics(cfg.run):  # not if it was stopped before the first line
         plots.curves(cfg.run)
     if result is not None:
-        _print_retrieval(console, result, cfg.run)
-    return 0
-
-
-def evaluate(args: list[str]) -> int:
-    parser = make_parser(
-        "evaluate",
-        "Measures zero-shot retrieval of a run's checkpoint on its held-out clips.",
-        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
-    )
-    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
-    parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
-    parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
-    options = parser.parse_args(args)
-    before_jax()
-    from vatt.evals.run import evaluate_run
-
-    console = make_console()
-    _print_retrieval(console, evaluate_run(options.run, options.step, options.source, console), options.run)
+        print_retrieval(console, result, cfg.run)
     return 0
 
 
@@ -160,18 +149,26 @@ def plot(args: list[str]) -> int:
     return 0
 
 
-def data(args: list[str]) -> int:
-    from vatt.cli.data import run
+def _later(name: str) -> Callable[[list[str]], int]:
+    """The command of a module beside this one, which is not imported before it is called for."""
 
-    return run(args)
+    def command(args: list[str]) -> int:
+        return importlib.import_module(f"vatt.cli.{name}").run(args)
+
+    return command
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "pretrain": pretrain,
-    "evaluate": evaluate,
+    "finetune": _later("finetune"),
+    "evaluate": _later("evaluate"),
+    "embed": _later("embed"),
+    "search": _later("search"),
+    "serve": _later("serve"),
+    "classify": _later("classify"),
     "describe": describe,
     "plot": plot,
-    "data": data,
+    "data": _later("data"),
 }
 
 
@@ -227,22 +224,6 @@ def make_console():
     from rich.console import Console
 
     return Console()
-
-
-def _print_retrieval(console, result, run: str) -> None:
-    from rich import box
-    from rich.table import Table
-
-    title = f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("", "R@1", "R@5", "R@10", "median", "mean", "clips"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for direction, values in result.metrics.items():
-        chance = result.chance[direction]
-        recalls = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10")]
-        ranks = [f"{values[m]:.0f} ({chance[m]:.0f})" for m in ("median_rank", "mean_rank")]
-        table.add_row(direction.replace("_to_", " → "), *recalls, *ranks, f"{values['items']:.0f}")
-    console.print(table)
 
 
 if __name__ == "__main__":

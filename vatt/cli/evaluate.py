@@ -1,0 +1,38 @@
+"""`vatt evaluate`: a run's own metric, a probe on its features, or a published retrieval protocol."""
+
+from vatt.cli import before_jax, make_console, make_parser
+
+
+def run(args: list[str]) -> int:
+    parser = make_parser(
+        "evaluate",
+        "Measures a run's checkpoint: zero-shot retrieval on its held-out clips; or, of a fine-tuned run, its "
+        "classification.",
+        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
+    )
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
+    parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
+    parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
+    options = parser.parse_args(args)
+    before_jax()
+    from vatt.evals.run import evaluate_run
+
+    console = make_console()
+    print_retrieval(console, evaluate_run(options.run, options.step, options.source, console), options.run)
+    return 0
+
+
+def print_retrieval(console, result, run: str) -> None:
+    from rich import box
+    from rich.table import Table
+
+    title = f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("", "R@1", "R@5", "R@10", "median", "mean", "clips"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for direction, values in result.metrics.items():
+        chance = result.chance[direction]
+        recalls = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10")]
+        ranks = [f"{values[m]:.0f} ({chance[m]:.0f})" for m in ("median_rank", "mean_rank")]
+        table.add_row(direction.replace("_to_", " → "), *recalls, *ranks, f"{values['items']:.0f}")
+    console.print(table)
