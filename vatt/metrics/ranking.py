@@ -1,4 +1,4 @@
-"""Metrics on plain numpy arrays. No jax, no model, no files."""
+"""How well a ranking finds what belongs to its queries."""
 
 import numpy as np
 
