@@ -100,7 +100,7 @@ def test_order_of_queries_and_items_and_size_of_blocks_have_no_effect(seed, quer
     assert retrieval(similarity[rows][:, columns], np.argsort(columns)[target[rows]]) == pytest.approx(got)
     assert retrieval(np.exp(similarity), target) == got  # only the order counts
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "_BLOCK", items * int(rng.integers(1, 4)))
+        patch.setattr(metrics.ranking, "_BLOCK", items * int(rng.integers(1, 4)))
         assert retrieval(similarity, target) == got
 
 
@@ -119,7 +119,7 @@ def test_similarities_are_not_rounded(kind):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_similarity_that_is_not_finite_is_refused(value, monkeypatch):
-    monkeypatch.setattr(metrics, "_BLOCK", 8)  # several blocks
+    monkeypatch.setattr(metrics.ranking, "_BLOCK", 8)  # several blocks
     similarity = np.random.default_rng(2).normal(size=(7, 4))
     similarity[3, 2] = similarity[3, 3] = similarity[6, 0] = value
     with pytest.raises(NonFiniteError, match=rf"3 of 28 .* the {value} of query 3 and item 2"):
