@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import pytest
 
 from vatt import sharding
-from vatt.config import ClipConfig, Config, MeshConfig, load_experiment
+from vatt.config import ClipConfig, Config, FinetuneConfig, MeshConfig, load_experiment, load_pretraining
 from vatt.presets import PRESETS
+from vatt.tasks.classify import Classify
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.optim import groups, path_of, rules
 from vatt.train.step import abstract_state, make_step
@@ -42,25 +43,33 @@ def test_an_experiment_builds_and_its_step_traces(path):
         "audio_mask": jax.ShapeDtypeStruct((B,), jnp.bool_),
         "text_mask": jax.ShapeDtypeStruct((B, clip.candidates), jnp.bool_),
     }
-    task = Pretrain(cfg)
+    if isinstance(cfg, FinetuneConfig):
+        task = Classify(cfg, ("dog", "siren", "guitar"))
+        kept = [name for name in batch if name.split("_")[0] in cfg.classify.modalities]
+        batch = {name: batch[name] for name in kept} | {"label": jax.ShapeDtypeStruct((B, 3), jnp.float32)}
+        expected = {"loss"}
+    else:
+        assert isinstance(cfg, Config)
+        task, expected = Pretrain(cfg), {"loss", "loss/video_audio", "loss/video_text"}
     before = abstract_state(cfg, task, mesh)
     with jax.set_mesh(mesh):
         after, metrics = jax.eval_shape(make_step(cfg, task, mesh), before, batch)
     shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)  # noqa: E731
     assert shape(after) == shape(before)
-    assert {"loss", "loss/video_audio", "loss/video_text", "grad_norm", "learning_rate"} <= set(metrics)
+    assert expected | {"grad_norm", "learning_rate"} <= set(metrics)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_says_where_it_comes_from(path):
     text = path.read_text()
-    for line in ("Source: ", "Cost: ", "Expected: ", f"Command: vatt pretrain experiments/{path.name}"):
+    command = "finetune" if path.stem.startswith("finetune") else "pretrain"
+    for line in ("Source: ", "Cost: ", "Expected: ", f"Command: vatt {command} experiments/{path.name}"):
         assert re.search(f"^{re.escape(line)}", text, re.MULTILINE), f"{path.name} lacks {line!r}"
 
 
 @pytest.mark.parametrize("name", ["vatt_bbs", "vatt_mbs", "vatt_lbs", "vatt_ma_medium"])
 def test_the_papers_recipe(name):
-    cfg = load_experiment(ROOT / "experiments" / f"{name}.py")
+    cfg = load_pretraining(ROOT / "experiments" / f"{name}.py")
     assert (cfg.batch_size, cfg.steps) == (2048, 500_000)
     assert (cfg.clip.frames, cfg.clip.fps, cfg.clip.size) == (32, 10, 224)
     assert (cfg.clip.samples, cfg.clip.sample_rate, cfg.clip.words, cfg.clip.candidates) == (153_600, 48_000, 16, 5)

@@ -26,7 +26,7 @@ TRAINER = textwrap.dedent("""
     from rich.console import Console
     from vatt.config import from_json
     from vatt.data.pipeline import TrainStream
-    from vatt.train import loop
+    from vatt.train.pretrain import pretrain
 
     real = TrainStream.iterate
 
@@ -41,7 +41,7 @@ TRAINER = textwrap.dedent("""
                 yield batch
 
     TrainStream.iterate = noting
-    loop.pretrain(from_json(open(sys.argv[1]).read()), Console(quiet=True))
+    pretrain(from_json(open(sys.argv[1]).read()), Console(quiet=True))
 """)
 
 

@@ -20,7 +20,9 @@ from vatt.data.text import Vocabulary, load_word2vec
 from vatt.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from vatt.evals.run import evaluate_run
 from vatt.jsonl import read_lines
+from vatt.tasks.pretrain import Pretrain
 from vatt.train import loop
+from vatt.train import pretrain as pretraining
 from vatt.train.checkpoint import Checkpoints
 from vatt.train.log import read_metrics
 from vatt.train.replay import as_seen, replay
@@ -30,7 +32,7 @@ QUIET = Console(quiet=True)
 
 
 def run(cfg: Config):
-    return loop.pretrain(cfg, QUIET)
+    return pretraining.pretrain(cfg, QUIET)
 
 
 def history(cfg: Config) -> dict[int, dict]:
@@ -188,9 +190,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_names_step_and_clips_and_is_not
         run(cfg)
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
         for step in checkpoints.steps:
-            state = checkpoints.load(
-                step, loop.abstract_state(cfg, loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh))
-            )
+            state = checkpoints.load(step, loop.abstract_state(cfg, Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)))
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["params"]))
 
 
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint_as_it_was(str
 
 def test_the_latest_checkpoints_and_the_best_are_kept(straight, tmp_path):
     cfg = straight[0]
-    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    task, mesh = Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
     state = loop.make_state(cfg, task, mesh)
     with Checkpoints(tmp_path, replace(cfg.checkpoint, keep=2)) as checkpoints:
         for step, score in enumerate([10.0, 50.0, 20.0, 30.0, 15.0]):
@@ -237,7 +237,7 @@ def test_one_process_at_a_time_writes_a_run_and_any_number_read_it(straight, tmp
 def test_what_is_saved_is_the_state_at_the_save_and_not_after(straight, tmp_path):
     """Steps donate the buffers that the writer reads."""
     cfg = straight[0]
-    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    task, mesh = Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
     state, bump = (
         loop.make_state(cfg, task, mesh),
         jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0),
@@ -271,9 +271,8 @@ def test_word2vec_fills_the_table(straight, tmp_path):
     cfg = replace(cfg, optim=replace(cfg.optim, ema=0.9))
     vectors, found = load_word2vec(path, vocabulary, cfg.model.text.embed_width)
     assert found == 1
-    task, mesh = loop.Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
-    with Checkpoints(tmp_path / "run", cfg.checkpoint) as checkpoints:
-        _, state = loop.open_state(cfg, task, mesh, checkpoints, vectors, QUIET)
+    task, mesh = Pretrain(cfg), loop.sharding.make_mesh(cfg.mesh)
+    state = pretraining.with_word_vectors(loop.make_state(cfg, task, mesh), vectors)
     for params in (state["params"], weights(state)):  # trained, and averaged
         table = np.asarray(params["tokenizers"]["text"]["table"])
         np.testing.assert_array_equal(table[5], np.full(64, 0.25, np.float32))
@@ -313,13 +312,13 @@ def fragile(straight, tmp_path, demo_media, monkeypatch):
     """A run whose source loses a file once it has been opened."""
     folder = tmp_path / "media"
     shutil.copytree(demo_media / "train", folder)
-    real = loop.open_tokenizer
+    real = pretraining.open_tokenizer
 
     def sabotage(*args):
         (folder / "clip_00007.mp4").write_bytes(b"gone")
         return real(*args)
 
-    monkeypatch.setattr(loop, "open_tokenizer", sabotage)
+    monkeypatch.setattr(pretraining, "open_tokenizer", sabotage)
     return with_source(replace(straight[0], run=str(tmp_path / "run"), steps=5), folder)
 
 

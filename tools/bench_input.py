@@ -33,7 +33,7 @@ from rich.table import Table
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vatt.config import Config, load_experiment
+from vatt.config import Config, load_pretraining
 from vatt.data.items import Source
 from vatt.data.media import clip as media
 from vatt.data.media import gather
@@ -59,7 +59,7 @@ class Args:
 def main(args: Args) -> None:
     keep_freed_memory()
     console = Console()
-    cfg = load_experiment(args.experiment) if args.experiment else Config()
+    cfg = load_pretraining(args.experiment) if args.experiment else Config()
     names = {"originals": args.originals, "prepared": args.prepared}
     sources = {kind: opened(name, cfg, console) for kind, name in names.items() if name}
     if not sources:

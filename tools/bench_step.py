@@ -24,14 +24,14 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vatt import sharding
-from vatt.config import ClipConfig, Config, OptimConfig, load_experiment
+from vatt.config import ClipConfig, Config, OptimConfig, load_pretraining
 from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
 from vatt.memory import keep_freed_memory
 from vatt.models.cost import Matmul, matmuls
 from vatt.presets import PRESETS, tiny_clip
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.loop import open_stream
+from vatt.train.pretrain import open_stream
 from vatt.train.step import make_state, make_step
 from vatt.transforms import to_model
 
@@ -90,7 +90,7 @@ def main(args: Args) -> None:
 
 def config(args: Args) -> Config:
     if args.experiment:
-        return dataclasses.replace(load_experiment(args.experiment), batch_size=args.batch_size)
+        return dataclasses.replace(load_pretraining(args.experiment), batch_size=args.batch_size)
     clip = tiny_clip() if args.preset == "tiny" else ClipConfig()
     return Config(
         batch_size=args.batch_size,

@@ -21,7 +21,7 @@ def curves(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: there is no metrics.jsonl to plot; give the folder that vatt pretrain wrote")
     panels = {
         "loss": [name for name in _names(lines) if name == "loss" or name.startswith("loss/")],
-        "R@10 on held-out clips (%)": [name for name in _names(lines) if name.endswith("/R@10")],
+        "held-out clips (%)": [name for name in _names(lines) if name.split("/")[-1] in ("R@10", "top_1", "mAP")],
         "clips/s": ["clips_per_second"],
         "learning rate": ["learning_rate"],
     }
@@ -59,7 +59,7 @@ def _names(lines: list[dict]) -> list[str]:
 
 
 def _label(name: str) -> str:
-    return name.removeprefix("loss/").removeprefix("retrieval/").removesuffix("/R@10").replace("_", " ")
+    return name.removeprefix("loss/").removeprefix("retrieval/").removeprefix("classification/").replace("_", " ")
 
 
 def _save(figure, path: Path) -> Path:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vatt import sharding
-from vatt.config import AugmentConfig, Config
+from vatt.config import AugmentConfig, RunConfig
 from vatt.data.media.canvas import LUMA
 
 Planes = Sequence[jax.Array]  # three of [B T H W]: Y, U, V or R, G, B
@@ -23,7 +23,7 @@ Planes = Sequence[jax.Array]  # three of [B T H W]: Y, U, V or R, G, B
 PRECISION = jax.lax.Precision.HIGH
 
 
-def to_model(batch: dict, cfg: Config, key: jax.Array | None, *, first: int = 0) -> dict:
+def to_model(batch: dict, cfg: RunConfig, key: jax.Array | None, *, first: int = 0) -> dict:
     """The batch that the towers take, of one that the stream gives. Runs under `jax.jit`.
 
     Args:
@@ -63,7 +63,7 @@ def _row_keys(key: jax.Array, rows: int, first: int) -> jax.Array:
     return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(rows))
 
 
-def _video(batch: dict, cfg: Config, key: jax.Array | None, first: int) -> jax.Array:
+def _video(batch: dict, cfg: RunConfig, key: jax.Array | None, first: int) -> jax.Array:
     canvas, size = batch["video"], cfg.clip.size
     B, T, _, P = canvas.shape
     if canvas.shape[2] * 2 != P * 3 or cfg.canvas != P:

@@ -8,8 +8,11 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from vatt.errors import VattError
+from vatt.errors import ConfigError, VattError
+
+Run = TypeVar("Run")
 
 USAGE = """\
 usage: vatt COMMAND ...
@@ -89,8 +92,11 @@ def _version() -> None:
 
 
 def pretrain(args: list[str]) -> int:
-    cfg = _config(
+    from vatt.config import Config
+
+    cfg = config_from(
         "pretrain",
+        Config,
         args,
         "Trains the model that EXPERIMENT describes and ends with zero-shot retrieval on held-out clips. Ctrl-C saves "
         "and stops; the same command goes on from there.",
@@ -100,7 +106,7 @@ def pretrain(args: list[str]) -> int:
     from vatt import plots
     from vatt.cli.evaluate import print_retrieval
     from vatt.train.log import read_metrics
-    from vatt.train.loop import pretrain as run
+    from vatt.train.pretrain import pretrain as run
 
     console = make_console()
     result = run(cfg, console)
@@ -112,8 +118,11 @@ def pretrain(args: list[str]) -> int:
 
 
 def describe(args: list[str]) -> int:
-    cfg = _config(
+    from vatt.config import Config
+
+    cfg = config_from(
         "describe",
+        Config,
         args,
         "Prints parameters, tokens before and after DropToken, and forward FLOPs a clip, by modality and in all.",
         "vatt describe experiments/vatt_mbs.py --model.video.keep 0.25",
@@ -137,6 +146,7 @@ def plot(args: list[str]) -> int:
     from pathlib import Path
 
     from vatt import plots
+    from vatt.evals.retrieval import Retrieval
     from vatt.evals.run import evaluate_run
     from vatt.train.checkpoint import read_config
 
@@ -145,7 +155,8 @@ def plot(args: list[str]) -> int:
         print("no heat map: the run names no evaluate.source; give a folder of clips with --source")
         return 0
     result = evaluate_run(options.run, "latest", options.source, make_console())
-    print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
+    if isinstance(result, Retrieval):
+        print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
     return 0
 
 
@@ -181,24 +192,26 @@ def make_parser(command: str, description: str, examples: str) -> argparse.Argum
     )
 
 
-def _config(command: str, args: list[str], description: str, example: str):
-    """The configuration that an experiment file gives, with the options behind it applied."""
+def config_from(command: str, cls: type[Run], args: list[str], description: str, example: str) -> Run:
+    """The configuration that an experiment file gives, with the options behind it applied. `cls`: its kind."""
     import tyro
 
-    from vatt.config import Config, load_experiment
+    from vatt.config import load_experiment
 
     usage = f"vatt {command} EXPERIMENT [options]"
     args = [f"--{arg}" if re.match(r"[a-z][\w.]*=", arg) else arg for arg in args]  # optim.b1=0.8 is --optim.b1=0.8
     wants_help = any(arg in ("-h", "--help") for arg in args)
     if args and not args[0].startswith("-"):
         default, options = load_experiment(args[0]), args[1:]
+        if not isinstance(default, cls):
+            raise ConfigError(f"{args[0]} returns a {type(default).__name__}; vatt {command} takes a {cls.__name__}")
     elif wants_help:
-        default, options = Config(), args
+        default, options = cls(), args
     else:
         print(f"usage: {usage}\nname an experiment file first, such as experiments/demo.py", file=sys.stderr)
         raise SystemExit(2)
     return tyro.cli(
-        Config,
+        cls,
         prog=f"vatt {command} EXPERIMENT",
         description=f"{description}\n\nEvery field of the configuration can be set; defaults shown are those of the "
         f"experiment named, or the paper's if none is.\n\nexample: {example}",

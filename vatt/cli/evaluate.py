@@ -15,10 +15,16 @@ def run(args: list[str]) -> int:
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
     before_jax()
+    from vatt.cli.finetune import print_classification
+    from vatt.evals.retrieval import Retrieval
     from vatt.evals.run import evaluate_run
 
     console = make_console()
-    print_retrieval(console, evaluate_run(options.run, options.step, options.source, console), options.run)
+    result = evaluate_run(options.run, options.step, options.source, console)
+    if isinstance(result, Retrieval):
+        print_retrieval(console, result, options.run)
+    else:
+        print_classification(console, {f"step {options.step}": result}, options.run)
     return 0
 
 

@@ -11,6 +11,7 @@ from vatt.config.data import ClipConfig as ClipConfig
 from vatt.config.data import DataConfig as DataConfig
 from vatt.config.files import from_json as from_json
 from vatt.config.files import load_experiment as load_experiment
+from vatt.config.files import load_pretraining as load_pretraining
 from vatt.config.files import to_json as to_json
 from vatt.config.model import MODALITIES as MODALITIES
 from vatt.config.model import AudioConfig as AudioConfig
@@ -22,7 +23,10 @@ from vatt.config.model import TextConfig as TextConfig
 from vatt.config.model import VideoConfig as VideoConfig
 from vatt.config.model import kept_tokens as kept_tokens
 from vatt.config.runs import Config as Config
+from vatt.config.runs import FinetuneConfig as FinetuneConfig
+from vatt.config.runs import RunConfig as RunConfig
 from vatt.config.training import CheckpointConfig as CheckpointConfig
+from vatt.config.training import ClassifyConfig as ClassifyConfig
 from vatt.config.training import EvaluateConfig as EvaluateConfig
 from vatt.config.training import LogConfig as LogConfig
 from vatt.config.training import LossConfig as LossConfig

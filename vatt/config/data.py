@@ -17,6 +17,8 @@ class ClipConfig:
     samples: int = 153_600  # audio samples a clip (S)
     candidates: int = 5  # candidate captions a clip (K): the narrations nearest in time
     words: int = 16  # words a caption (L), cut or padded
+    # a file shorter than a clip: left out, or shown over and over until the clip is full, as DMVR does (many in UCF101)
+    short: Literal["leave_out", "repeat"] = "leave_out"
 
     def __post_init__(self):
         for name in ("frames", "size", "sample_rate", "samples", "candidates", "words"):
@@ -28,6 +30,11 @@ class ClipConfig:
     def seconds(self) -> float:
         """How much of a file one clip spans: the longer of its video and its audio."""
         return max(self.frames / self.fps, self.samples / self.sample_rate)
+
+    @property
+    def needed(self) -> float:
+        """How long a file must last to give a clip (seconds)."""
+        return self.seconds if self.short == "leave_out" else 1 / self.fps
 
 
 @dataclass(frozen=True, kw_only=True)

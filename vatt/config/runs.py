@@ -6,12 +6,20 @@ from dataclasses import dataclass, field
 from vatt.config.check import check
 from vatt.config.data import AugmentConfig, ClipConfig, DataConfig
 from vatt.config.model import ModelConfig
-from vatt.config.training import CheckpointConfig, EvaluateConfig, LogConfig, LossConfig, MeshConfig, OptimConfig
+from vatt.config.training import (
+    CheckpointConfig,
+    ClassifyConfig,
+    EvaluateConfig,
+    LogConfig,
+    LossConfig,
+    MeshConfig,
+    OptimConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """One pretraining run."""
+class RunConfig:
+    """What every run has."""
 
     run: str = "runs/vatt"  # folder of the run: checkpoints, logs, curves
     seed: int = 0  # of the parameters, the order and augmentation of the clips, and DropToken
@@ -20,7 +28,6 @@ class Config:
     clip: ClipConfig = field(default_factory=ClipConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -60,10 +67,6 @@ class Config:
                 f"clip.samples {clip.samples} give {math.ceil(clip.samples / hop)} spectrogram steps, fewer than the "
                 f"{audio.mel_patch[0]} of one model.audio.mel_patch",
             )
-        check(
-            self.loss.audio_text == 0 or self.model.heads.audio_text,
-            "loss.audio_text needs a head from audio into the text space: set model.heads.audio_text True",
-        )
 
     @property
     def canvas(self) -> int:
@@ -71,3 +74,47 @@ class Config:
         resizes; else 8/7 of it, up to a multiple of 16 (224: 256, the short side of prepared video)."""
         size = self.clip.size
         return size if self.augment.resize == "host" else math.ceil(size * 8 / 7 / 16) * 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """One pretraining run."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(
+            self.loss.audio_text == 0 or self.model.heads.audio_text,
+            "loss.audio_text needs a head from audio into the text space: set model.heads.audio_text True",
+        )
+        directions = ("text_to_video", "video_to_text", "audio_to_video", "video_to_audio")
+        check_best(self, [f"{direction}/R@{k}" for direction in directions for k in (1, 5, 10)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """One fine-tuning run: a classifier, from a pretrained checkpoint or from scratch."""
+
+    init: str = ""  # run of vatt pretrain or finetune to start from, at its latest checkpoint; empty: from scratch
+    classify: ClassifyConfig = field(default_factory=ClassifyConfig)
+    checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(best=""))
+
+    def __post_init__(self):
+        super().__post_init__()
+        single = self.classify.labels == "single"
+        check_best(self, ["top_1", "top_5"] if single else ["mAP", "AUC", "d_prime_of_AUC", "mean_d_prime"])
+        check("text" not in self.classify.modalities, "classify.modalities are video and audio; text has no classifier")
+        check(
+            self.classify.head == "linear" or self.classify.modalities == ("video",),
+            "classify.head text compares video with the names of the classes: classify.modalities must be video alone",
+        )
+        check(
+            self.classify.head == "linear" or self.init != "",
+            "classify.head text starts from what a pretraining run knows of the classes' names: set init",
+        )
+
+
+def check_best(cfg: RunConfig, known: list[str]) -> None:
+    best = cfg.checkpoint.best
+    check(best in ["", *known], f"checkpoint.best {best!r} is not measured; choose one of {known}")

@@ -89,8 +89,14 @@ class Items:
             has_audio=has_audio,
             still=still,
             captions=self._captions(index),
-            labels=tuple(self.labels[i] for i in self.labels_of.span(index)),
+            labels=self._labels(index),
         )
+
+    def _labels(self, index: int) -> tuple[str, ...]:
+        return tuple(self.labels[i] for i in self.labels_of.span(index))
+
+    def all_labels(self) -> list[tuple[str, ...]]:
+        return [self._labels(index) for index in range(len(self))]
 
     def _captions(self, index: int) -> Sequence[Caption]:
         if index in self.lazy:

@@ -9,6 +9,7 @@ other media.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ import numpy as np
 from vatt.data.captions import Caption, write_srt
 from vatt.errors import DataError
 
+FEW = 10  # clips of a class in few.csv
 VERSION = 3  # of what is made from a seed; a folder made by another version is refused
 SHAPES = ("circle", "square", "triangle", "cross", "ring")
 COLOURS = {
@@ -106,7 +108,9 @@ def make_demo(
     """Makes `folder/train` and `folder/heldout`; returns at once where they are made already.
 
     The same seed gives the same bytes with the same versions of the codecs. A making that was interrupted is
-    continued. The content of every clip is listed in `folder/factors.jsonl`.
+    continued. The content of every clip is listed in `folder/factors.jsonl`. `folder/few.csv` and `folder/heldout.csv`
+    are manifests with labels, such as "red circle": ten training clips of each where there are so many, and all of the
+    held-out clips.
 
     Args:
       seed: of all that is random.
@@ -124,9 +128,10 @@ def make_demo(
     for i, c in enumerate(shuffled):
         jobs.append((folder / "heldout" / f"clip_{i:05d}.mp4", (seed, 1, i), COMBINATIONS[c]))
     try:
-        if _is_made(folder, parameters):
-            return
-        _make(folder, parameters, jobs, progress or (lambda done, total: None))
+        if not _is_made(folder, parameters):
+            _make(folder, parameters, jobs, progress or (lambda done, total: None))
+        if not (folder / "heldout.csv").exists():
+            _label(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot write the demo media: {error.strerror or error}") from error
 
@@ -164,6 +169,21 @@ def _make(folder: Path, parameters: dict, jobs: list, progress: Callable[[int, i
             line = {"split": path.parent.name, "id": path.name, **asdict(future.result())}
             file.write(json.dumps(line) + "\n")
     os.replace(partial, folder / "demo.json")
+
+
+def _label(folder: Path) -> None:
+    """Writes the manifests, from factors.jsonl."""
+    lines = [json.loads(line) for line in (folder / "factors.jsonl").read_text().splitlines()]
+    for name, split, most in (("few.csv", "train", FEW), ("heldout.csv", "heldout", len(lines))):
+        rows, counts = ["path,label"], Counter()
+        for line in lines:
+            label = f"{line['colour']} {line['shape']}"
+            if line["split"] == split and counts[label] < most:
+                counts[label] += 1
+                rows.append(f"{split}/{line['id']},{label}")
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text("\n".join(rows) + "\n")
+        os.replace(temporary, folder / name)
 
 
 def _make_clip(path: Path, key: tuple[int, ...], factors: Factors | None) -> Factors:

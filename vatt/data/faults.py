@@ -42,6 +42,7 @@ FAULTS: dict[str, Kind] = {
     "late_start": Kind("sound or picture begins late", "nothing: clips lie where both run", False),
     "no_captions": Kind("no captions", "nothing, if that is meant; a mask keeps it out of text", False),
     "bad_captions": Kind("captions that cannot be read", "repair it: see the line named", False),
+    "unlabelled": Kind("no label", "give it one, or leave it out", True),
     "bad_label": Kind("the label cannot be read", "repair it", False),
     "caption_times": Kind(
         "captions outside the file, or running backwards", "check that captions and file match", False

@@ -98,6 +98,15 @@ class ForeignSource:
                 )
         return counts
 
+    def labels(self) -> list[tuple[str, ...]]:
+        """Reads every record whole, as `word_counts` does."""
+        found: list[tuple[str, ...]] = []
+        for index in range(len(self)):
+            found.append(())
+            with suppress(MediaError), self._reading(index):
+                found[-1] = self._labels(self._records[index])
+        return found
+
     def fingerprint(self) -> str:
         told = [self.version, self._sizes, len(self), self.paths, self.fps, self.rate]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -155,6 +155,10 @@ class Source(Protocol):
         """How often each word (as `vatt.data.text.words` finds them) occurs in the captions."""
         ...
 
+    def labels(self) -> list[tuple[str, ...]]:
+        """The labels of every item, in order; none of one that cannot be read."""
+        ...
+
     def fingerprint(self) -> str:
         """A digest of all that decides which clip an index gives, and what is said of it. Not of the media bytes."""
         ...

@@ -14,6 +14,7 @@ from vatt.config import AugmentConfig, ClipConfig
 from vatt.data.captions import nearest
 from vatt.data.crops import evaluation_crops
 from vatt.data.items import Item, Source
+from vatt.data.labels import Labels
 from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
 from vatt.data.workers import Decoder, Workers
@@ -31,7 +32,9 @@ class TrainStream:
     A batch is a dict of what `decode_clip` gives, stacked (video, video_box, video_colour, audio), and
       video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence
       text        [B K L] int32, padded with 0; text_mask [B K] is False where there is no caption, or none
-        with words
+        with words. Neither if there is no tokenizer
+      label       [B C] float32, 1 for the classes of the clip, if there are `labels`; then nothing comes of modalities
+        that are not classified
       ids         list of B strings: the items; starts, where in them the clips begin (seconds); sources, the numbers of
                   the sources they came from
       events      list of B tuples of `vatt.data.ledger.Event`
@@ -44,9 +47,10 @@ class TrainStream:
         clip: ClipConfig,
         augment: AugmentConfig,
         canvas: int,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         batch_size: int,
         seed: int,
+        labels: Labels | None = None,
         weights: Sequence[float] = (),
         host: int = 0,
         hosts: int = 1,
@@ -74,7 +78,13 @@ class TrainStream:
         self.batch_size, self.local = batch_size, batch_size // hosts
         self.host = host
         self.decoder = Decoder(
-            sources=tuple(sources), clip=clip, augment=augment, canvas=canvas, tokenizer=tokenizer, seed=seed
+            sources=tuple(sources),
+            clip=clip,
+            augment=augment,
+            canvas=canvas,
+            tokenizer=tokenizer,
+            seed=seed,
+            labels=labels,
         )
         self.workers = workers or os.cpu_count() or 1
         self.worker_kind: Literal["thread", "process"] = worker_kind
@@ -161,7 +171,8 @@ def evaluation_batches(
     *,
     clip: ClipConfig,
     canvas: int,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
+    labels: Labels | None = None,
     windows: int,
     crops: int = 1,
     batch_size: int,
@@ -176,7 +187,8 @@ def evaluation_batches(
                   as `TrainStream` gives them, but [B W ...]
       video_mask, audio_mask  [B] bool
       text        [B L] int32: the caption with words nearest to the middle of the item, and within it; text_mask [B]
-                  is False where there is none
+                  is False where there is none. Neither if there is no tokenizer
+      label       [B C] as in training, if there are `labels`
       valid       [B] False on the rows that fill the last batch, which are zero
       ids         list of the valid items
 
@@ -187,7 +199,7 @@ def evaluation_batches(
     Raises:
       MediaError: a clip cannot be decoded, and `failed` is None.
     """
-    view = _View(source, clip, canvas, tokenizer, windows, crops)
+    view = _View(source, clip, canvas, tokenizer, labels, windows, crops)
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     indices, ahead, rows = iter(range(len(source))), deque(), []
     try:
@@ -216,12 +228,14 @@ class _View(NamedTuple):
     source: Source
     clip: ClipConfig
     canvas: int
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    labels: Labels | None
     windows: int
     crops: int
 
     def __call__(self, index: int) -> dict:
         item, clip = self.source[index], self.clip
+        item = item if self.labels is None else self.labels.needed(item)
         first, last = item.room(clip.seconds) if item.has_audio or not item.still else (0.0, 0.0)
         starts = np.linspace(first, last, self.windows) if self.windows > 1 else [(first + last) / 2]
         views = [
@@ -230,27 +244,26 @@ class _View(NamedTuple):
             for crop in evaluation_crops(self.crops)
         ]
         stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
-        text = self._text(item)
-        return stacked | {
-            "video_mask": views[0]["video_mask"],
-            "audio_mask": views[0]["audio_mask"] & (not is_silent(stacked["audio"])),  # no sound to be found by
-            "text": text,
-            "text_mask": text[0] != PAD,
-            "valid": np.True_,
-            "ids": item.id,
-        }
+        stacked["video_mask"] = views[0]["video_mask"]
+        stacked["audio_mask"] = views[0]["audio_mask"] & (not is_silent(stacked["audio"]))  # no sound to be found by
+        if self.labels is not None:
+            stacked, _ = self.labels.put(stacked, item, [])
+        if self.tokenizer is not None:
+            stacked["text"] = self._text(item, self.tokenizer)
+            stacked["text_mask"] = stacked["text"][0] != PAD
+        return stacked | {"valid": np.True_, "ids": item.id}
 
-    def _text(self, item: Item) -> np.ndarray:
+    def _text(self, item: Item, tokenizer: Tokenizer) -> np.ndarray:
         """The caption nearest to the middle of the item, of those that hold within it and have words. [L]"""
         spoken = {
             caption: ids
             for caption in item.captions
             if caption.start <= item.end
             and caption.end >= item.start
-            and (ids := self.tokenizer.encode(caption.text, self.clip.words))[0] != PAD
+            and (ids := tokenizer.encode(caption.text, self.clip.words))[0] != PAD
         }
         chosen = nearest(tuple(spoken), item.start, item.end, 1)
-        return spoken[chosen[0]] if chosen else self.tokenizer.encode("", self.clip.words)
+        return spoken[chosen[0]] if chosen else tokenizer.encode("", self.clip.words)
 
 
 def _filled(batch: dict, size: int) -> dict:

@@ -152,6 +152,7 @@ def index_line(record: Record) -> dict:
         "has_video": record.has_video,
         "has_audio": record.has_audio,
         "captions": len(record.captions),
+        "labels": list(record.labels),
         "bytes": len(record.media),
     }
 
@@ -282,6 +283,13 @@ class PreparedSource:
         path = self.folder / INDEX / f"{self.split}.words.json"
         with _opened(path) as file:
             return Counter(json.load(file))
+
+    def labels(self) -> list[tuple[str, ...]]:
+        with _opened(self.folder / INDEX / f"{self.split}.jsonl") as file:
+            lines = [json.loads(line) for line in file]
+        if lines and "labels" not in lines[0]:  # of a set that was prepared when the index had none
+            return [self.record(index).labels for index in range(len(self))]
+        return [tuple(lines[position]["labels"]) for position in self._kept]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self._about["fingerprint"].encode() + self._kept.tobytes()).hexdigest()[:32]

@@ -40,6 +40,9 @@ class MediaSource:
     def word_counts(self) -> Counter:
         return self._items.word_counts()
 
+    def labels(self) -> list[tuple[str, ...]]:
+        return self._items.all_labels()
+
     def fingerprint(self) -> str:
         return self._items.fingerprint()
 
@@ -52,7 +55,7 @@ def open_clips(
     Raises DataError as `open_source` does, and if more than `max_bad` of its files cannot be used, or a prepared set
     holds less than the clip asks for.
     """
-    opened = open_source(source, seconds=clip.seconds, workers=workers, progress=progress)
+    opened = open_source(source, seconds=clip.needed, workers=workers, progress=progress)
     if isinstance(opened, PreparedSource):
         opened.check(clip)
     check_faults(opened, max_bad)

@@ -16,6 +16,7 @@ from vatt.data.captions import nearest
 from vatt.data.crew import Alive, Death, Hand
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
+from vatt.data.labels import Labels
 from vatt.data.ledger import Event
 from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
@@ -32,11 +33,13 @@ class Decoder:
     clip: ClipConfig
     augment: AugmentConfig
     canvas: int
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     seed: int
+    labels: Labels | None = None
 
     def __call__(self, position: int, number: int, index: int) -> dict:
-        """What `decode_clip` gives; text [K L], text_mask [K]; ids, the item's; starts (seconds); sources, `number`;
+        """What `decode_clip` gives; text [K L], text_mask [K], if there is a tokenizer; label [C] and nothing of
+        modalities that are not classified, if there are `labels`; ids, the item's; starts (seconds); sources, `number`;
         events, for the ledger.
 
         An item that gives no clip is replaced by the next one of its source, by the same rule on every run.
@@ -65,6 +68,7 @@ class Decoder:
     def _example(self, item: Item, rng: np.random.Generator) -> tuple[dict, list[str]]:
         """The clip, and what it lacks: keys of FAULTS."""
         clip = self.clip
+        item = item if self.labels is None else self.labels.needed(item)
         start = self._start(item, rng)
         crop = training_crop(self.augment, rng)
         example: dict = decode_clip(item, start, clip, crop=crop, canvas=self.canvas)
@@ -76,16 +80,23 @@ class Decoder:
         elif is_silent(example["audio"]):  # it would pair every silent clip with every other
             example["audio_mask"] = np.array(False)
             lacks.append("silent")
+        if self.labels is not None:
+            example, lacks = self.labels.put(example, item, lacks)
+        if self.tokenizer is not None:
+            lacks += self._add_text(example, item, start, rng)
+        example["ids"], example["starts"] = item.id, start
+        return example, lacks
+
+    def _add_text(self, example: dict, item: Item, start: float, rng: np.random.Generator) -> list[str]:
+        assert self.tokenizer is not None
+        clip = self.clip
         example["text"] = np.full((clip.candidates, clip.words), PAD, np.int32)
         for row, caption in enumerate(nearest(item.captions, start, start + clip.seconds, clip.candidates, rng)):
             example["text"][row] = self.tokenizer.encode(caption.text, clip.words)
         example["text_mask"] = example["text"][:, 0] != PAD
         if not item.captions:
-            lacks.append("no_captions")
-        elif not example["text_mask"].any():
-            lacks.append("empty_captions")
-        example["ids"], example["starts"] = item.id, start
-        return example, lacks
+            return ["no_captions"]
+        return [] if example["text_mask"].any() else ["empty_captions"]
 
     def _start(self, item: Item, rng: np.random.Generator) -> float:
         """On the grid of the frame rate, which is also that of prepared sets: their frames are then the original's."""

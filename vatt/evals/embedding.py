@@ -17,16 +17,36 @@ from vatt.transforms import to_model
 # its shape, and the same clip must give the same bytes whatever comes with it.
 ROWS = 8
 INPUTS = ("video", "video_box", "video_colour", "audio", "text")
+MASKS = ("video_mask", "audio_mask")
 
 
-class Embedder:
+class ByRows:
+    """A jitted function of arrays [N ...], called on a fixed number of rows at a time, the last ones filled up."""
+
+    def __init__(self, call: Callable[[dict], dict], mesh: Mesh):
+        self._call, self._mesh = call, mesh
+        self._rows = ROWS * mesh.size
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the function gives of N rows: arrays [N ...]. Keys other than `INPUTS` and `MASKS` are passed over."""
+        arrays = {name: arrays[name] for name in (*INPUTS, *MASKS) if name in arrays}
+        N = len(next(iter(arrays.values())))
+        pending = []
+        for start in range(0, N, self._rows):
+            part = {name: _filled(x[start : start + self._rows], self._rows) for name, x in arrays.items()}
+            with jax.set_mesh(self._mesh):
+                pending.append(self._call(sharding.put_batch(part, self._mesh)))
+        parts = jax.device_get(pending)
+        features = {name: np.concatenate([part[name] for part in parts])[:N] for name in parts[0]}
+        return features
+
+
+class Embedder(ByRows):
     """Features and embeddings of clips, by fixed weights."""
 
     def __init__(self, cfg: Config, mesh: Mesh, params: dict, stats: dict):
-        self._mesh = mesh
-        self._rows = ROWS * mesh.size
         params = {name: value for name, value in params.items() if name != "loss"}
-        self._call = functools.partial(_jitted(cfg, mesh), params, stats)
+        super().__init__(functools.partial(_jitted(cfg, mesh), params, stats), mesh)
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Of N clips, which may lack a modality.
@@ -40,16 +60,7 @@ class Embedder:
           in the common spaces, `z_va`, `z_vt`, `z_av`, `z_at` (if the model has that head), `z_tv` [N E], not yet of
           unit length.
         """
-        arrays = {name: arrays[name] for name in INPUTS if name in arrays}
-        N = len(next(iter(arrays.values())))
-        pending = []
-        for start in range(0, N, self._rows):
-            part = {name: _filled(x[start : start + self._rows], self._rows) for name, x in arrays.items()}
-            with jax.set_mesh(self._mesh):
-                pending.append(self._call(sharding.put_batch(part, self._mesh)))
-        parts = jax.device_get(pending)
-        features = {name: np.concatenate([part[name] for part in parts])[:N] for name in parts[0]}
-        return features
+        return super().__call__({name: arrays[name] for name in INPUTS if name in arrays})
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -65,29 +76,38 @@ def check_finite(features: dict[str, np.ndarray], ids: Sequence[str]) -> None:
             raise NonFiniteError(f"{name} of {bad.sum()} clips is NaN or infinite, first {ids[int(bad.argmax())]}")
 
 
-def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> Iterator[dict]:
-    """Features of every view of clips, with text in one view.
+def over_views(call: Callable[[dict], dict], batches: Iterable[dict]) -> Iterator[dict]:
+    """What `call` gives of every view of clips.
 
     Args:
+      call: of N views {name: [N ...]}, {name: [N ...]}.
       batches: as `vatt.data.pipeline.evaluation_batches` yields them, [B W ...].
 
-    Yields: the features of each batch's N valid clips as `Embedder` names them, [N W D]; those of `text` [N D]; and ids
-    (list of N), masks [N] and whatever else comes with a row.
-
-    Raises:
-      NonFiniteError: a feature is NaN or infinite.
+    Yields: what it gives of each batch's N valid clips, [N W ...]; and ids (list of N), masks [N] and whatever else
+    comes with a row.
     """
     for batch in batches:
         valid = batch["valid"]
         rows = {name: x[valid] for name, x in batch.items() if name not in ("ids", "valid")}
-        ids = batch["ids"]
-        N, W = rows["video"].shape[:2]
         views = {name: rows.pop(name) for name in INPUTS if name in rows and name != "text"}
-        features = embedder({name: x.reshape(N * W, *x.shape[2:]) for name, x in views.items()})
-        features = {name: x.reshape(N, W, -1) for name, x in features.items()}
-        features |= embedder({"text": rows.pop("text")})
-        check_finite(features, ids)
-        yield rows | features | {"ids": ids}
+        N, W = next(iter(views.values())).shape[:2]
+        masks = {name: np.repeat(rows[name], W) for name in MASKS if name in rows}
+        out = call({name: x.reshape(N * W, *x.shape[2:]) for name, x in views.items()} | masks)
+        yield rows | {name: x.reshape(N, W, *x.shape[1:]) for name, x in out.items()} | {"ids": batch["ids"]}
+
+
+def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> Iterator[dict]:
+    """Features of every view of clips, [N W D], as `Embedder` names them; those of `text` in one view, [N D]; and what
+    else comes with a row, as `over_views` yields it.
+
+    Raises:
+      NonFiniteError: a feature is NaN or infinite.
+    """
+    for batch in over_views(embedder, batches):
+        features = embedder({"text": batch.pop("text")}) if "text" in batch else {}
+        batch |= features
+        check_finite({name: x for name, x in batch.items() if name != "ids" and x.dtype == np.float32}, batch["ids"])
+        yield batch
 
 
 def _filled(x: np.ndarray, rows: int) -> np.ndarray:

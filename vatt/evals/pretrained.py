@@ -19,11 +19,11 @@ from vatt.data.items import Item
 from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.sources import open_file
 from vatt.data.text import PAD, Tokenizer
-from vatt.errors import CheckpointError, DataError, MediaError
+from vatt.errors import DataError, MediaError
 from vatt.evals.embedding import Embedder, check_finite, unit
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, find_step, read_config, read_tokenizer
-from vatt.train.step import abstract_state, weights
+from vatt.train.checkpoint import Checkpoints, find_step, read_pretrain_config, read_tokenizer
+from vatt.train.step import abstract_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Pretrained:
             json.dumps([dataclasses.asdict(self.cfg.model), dataclasses.asdict(self.cfg.clip)]).encode()
         )
         digest.update(self.tokenizer.to_text().encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path((weights(self.state), self.state["stats"])):
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.state["params"], self.state["stats"])):
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(jax.device_get(leaf)).tobytes())
         return digest.hexdigest()[:16]
 
@@ -149,13 +149,11 @@ def load(run: str | Path, *, step: str | int = "latest") -> Pretrained:
     Raises:
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
     """
-    cfg = dataclasses.replace(read_config(run), run=str(run))
-    if not isinstance(cfg, Config):
-        raise CheckpointError(f"{run}: a fine-tuned classifier has no common space; give the run of vatt pretrain")
+    cfg = dataclasses.replace(read_pretrain_config(run), run=str(run))
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those it trained on
     task = Pretrain(cfg)
     with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
         number = find_step(checkpoints, str(step))
-        state = checkpoints.load(number, abstract_state(cfg, task, mesh))
-    embedder = Embedder(cfg, mesh, weights(state), state["stats"])
+        state = checkpoints.load_weights(number, abstract_state(cfg, task, mesh))
+    embedder = Embedder(cfg, mesh, state["params"], state["stats"])
     return Pretrained(cfg, number, read_tokenizer(run), embedder, mesh, state)

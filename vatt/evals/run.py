@@ -1,28 +1,34 @@
 """Evaluates a run from its folder alone."""
 
+import contextlib
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
 
-from vatt.config import Config
+from vatt.config import Config, FinetuneConfig, RunConfig
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
+from vatt.data.labels import Labels, labelled
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer
 from vatt.errors import DataError, MediaError, listed
+from vatt.evals.classification import Classification, classify
 from vatt.evals.embedding import Embedder
-from vatt.evals.pretrained import load
+from vatt.evals.finetuned import load_classifier
+from vatt.evals.pretrained import Pretrained, load
 from vatt.evals.retrieval import Retrieval, evaluate
 from vatt.progress import bar
+from vatt.train.checkpoint import read_config
 
 
-def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval:
-    """Zero-shot retrieval of a checkpoint of `run`.
+def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> Retrieval | Classification:
+    """Zero-shot retrieval of a checkpoint of a pretraining run, or classification of a fine-tuning run.
 
     Args:
-      run: the folder that `vatt pretrain` wrote.
+      run: the folder that `vatt pretrain` or `vatt finetune` wrote.
       step: "latest", "best", or a number of steps.
       source: of held-out clips (see `vatt data --help`); "" for the one that the run's configuration names.
 
@@ -30,27 +36,55 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
       DataError: no clips to evaluate on.
     """
-    model = load(run, step=step)
-    cfg = model.cfg
+    cfg = read_config(run)
     source = source or cfg.evaluate.source
     if not source:
         raise DataError(f"{run} names no evaluate.source; give a folder of clips with --source")
+    model = load_classifier(run, step=step) if isinstance(cfg, FinetuneConfig) else load(run, step=step)
     with bar(console, source) as progress:
         clips = open_clips(source, cfg.clip, max_bad=1.0, progress=progress)  # what is left out is said, not refused
+    if isinstance(model, Pretrained):
+        print_faults(console, clips)
+        return evaluate_source(model.cfg, clips, model.tokenizer, model.embedder, console)
+    clips = labelled(clips, model.task.classes, model.task.cfg.classify.labels)
     print_faults(console, clips)
-    return evaluate_source(cfg, clips, model.tokenizer, model.embedder, console)
+    return classify_source(model.task.cfg, clips, model.task.classes, model.logits, console)
 
 
 def evaluate_source(
     cfg: Config, source: Source, tokenizer: Tokenizer, embedder: Embedder, console: Console
 ) -> Retrieval:
     """Zero-shot retrieval on every clip of `source` that can be decoded. Says which cannot."""
+    with heldout_batches(cfg, source, console, tokenizer=tokenizer) as batches:
+        return evaluate(embedder, batches)
+
+
+def classify_source(
+    cfg: FinetuneConfig, source: Source, classes: tuple[str, ...], logits: Callable[[dict], dict], console: Console
+) -> Classification:
+    """Classification of every clip of `source` that can be decoded. Says which cannot."""
+    how = cfg.classify
+    with heldout_batches(cfg, source, console, labels=Labels(classes, how.modalities)) as batches:
+        return classify(logits, batches, labels=how.labels, average=how.average)
+
+
+@contextlib.contextmanager
+def heldout_batches(
+    cfg: RunConfig,
+    source: Source,
+    console: Console,
+    *,
+    tokenizer: Tokenizer | None = None,
+    labels: Labels | None = None,
+) -> Iterator[Iterator[dict]]:
+    """Every clip once, as cfg.evaluate wants it seen. Says at the end which could not be decoded."""
     failed: list[MediaError] = []
     batches = evaluation_batches(
         source,
         clip=cfg.clip,
         canvas=cfg.canvas,
         tokenizer=tokenizer,
+        labels=labels,
         windows=cfg.evaluate.windows,
         crops=cfg.evaluate.crops,
         batch_size=cfg.evaluate.batch_size,
@@ -58,7 +92,7 @@ def evaluate_source(
         failed=failed,
     )
     try:
-        return evaluate(embedder, batches)
+        yield batches
     finally:
         if failed:
             console.print(

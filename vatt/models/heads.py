@@ -1,11 +1,13 @@
 """Projections into the common spaces (VATT paper section 3.3): video and audio meet in va, video and text in vt,
 which video reaches through va."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from vatt.config import HeadsConfig, ModelConfig
+from vatt.config import MODALITIES, HeadsConfig, Modality, ModelConfig
 from vatt.models.layers import linear
 
 MOMENTUM, EPS = 0.9, 1e-5  # of batch norm [released code]
@@ -57,17 +59,20 @@ class Projection(nnx.Module):
 class Heads(nnx.Module):
     """Pooled features to the common spaces, in float32 whatever the towers compute in."""
 
-    def __init__(self, model: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, model: ModelConfig, *, modalities: Sequence[Modality] = MODALITIES, rngs: nnx.Rngs):
         cfg: HeadsConfig = model.heads
         self.cfg = cfg
         video, audio, text = (getattr(model, m).encoder.width for m in ("video", "audio", "text"))
         norm = cfg.linear_norm == "batch"
-        self.video_hidden = Projection(video, cfg.va_width, rngs=rngs)
-        self.video_va = Projection(cfg.va_width, cfg.va_width, rngs=rngs)
-        self.video_vt = Projection(cfg.va_width, cfg.vt_width, rngs=rngs)
-        self.audio_va = Projection(audio, cfg.va_width, batch_norm=norm, rngs=rngs)
-        self.text_vt = Projection(text, cfg.vt_width, batch_norm=norm, rngs=rngs)
-        if cfg.audio_text:
+        if "video" in modalities:
+            self.video_hidden = Projection(video, cfg.va_width, rngs=rngs)
+            self.video_va = Projection(cfg.va_width, cfg.va_width, rngs=rngs)
+            self.video_vt = Projection(cfg.va_width, cfg.vt_width, rngs=rngs)
+        if "audio" in modalities:
+            self.audio_va = Projection(audio, cfg.va_width, batch_norm=norm, rngs=rngs)
+        if "text" in modalities:
+            self.text_vt = Projection(text, cfg.vt_width, batch_norm=norm, rngs=rngs)
+        if "audio" in modalities and cfg.audio_text:
             self.audio_vt = Projection(cfg.va_width, cfg.vt_width, rngs=rngs)
 
     def __call__(

@@ -4,7 +4,6 @@
 `init` makes and `apply` takes, so that nothing walks a graph of Python objects in the training loop.
 """
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vatt.config import MODALITIES, ClipConfig, Modality, ModelConfig
+from vatt.models import functional
 from vatt.models.heads import Heads
 from vatt.models.layers import Encoder, linear
 from vatt.models.tokenizers import AudioTokenizer, TextTokenizer, VideoTokenizer
@@ -88,45 +88,18 @@ class Vatt(Towers):
 
 def init(model: ModelConfig, clip: ClipConfig, key: jax.Array) -> tuple[dict, dict]:
     """Fresh parameters and batch-norm statistics, as nested dicts of float32 arrays."""
-    _, params, stats = _split(Vatt(model, clip, rngs=nnx.Rngs(key)))
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return functional.init(Vatt, model, clip, key=key)
 
 
 def apply(
     model: ModelConfig, clip: ClipConfig, params: dict, stats: dict, batch: dict, *, key=None, train: bool = False
 ) -> tuple[dict[str, jax.Array], dict]:
     """Calls `Vatt` on `batch`. Returns its embeddings, and the batch-norm statistics, new if `train`."""
-    module = _merge(model, clip, params, stats)
+    module: Vatt = functional.merge(Vatt, model, clip, params=params, stats=stats)
     z = module(batch, key=key, train=train)
-    return z, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+    return z, functional.stats_of(module)
 
 
 def features(model: ModelConfig, clip: ClipConfig, params: dict, stats: dict, batch: dict) -> dict[str, jax.Array]:
     """Calls `Vatt.features` on `batch`."""
-    return _merge(model, clip, params, stats).features(batch)
-
-
-def _merge(model: ModelConfig, clip: ClipConfig, params: dict, stats: dict) -> Vatt:
-    return nnx.merge(
-        _definition(model, clip),
-        nnx.State(jax.tree.map(nnx.Param, params)),
-        nnx.State(jax.tree.map(nnx.BatchStat, stats)),
-    )
-
-
-def _split(module: Vatt):
-    definition, params, stats, rest = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
-    assert not jax.tree.leaves(rest), "modules hold parameters and batch-norm statistics only"
-    return definition, params, stats
-
-
-@functools.cache
-def _definition(model: ModelConfig, clip: ClipConfig) -> nnx.GraphDef:
-    definitions = []
-
-    def trace(key):
-        definitions.append(_split(Vatt(model, clip, rngs=nnx.Rngs(key)))[0])
-        return jnp.zeros(())
-
-    jax.eval_shape(trace, jax.random.key(0))
-    return definitions[0]
+    return functional.merge(Vatt, model, clip, params=params, stats=stats).features(batch)

@@ -2,6 +2,7 @@
 
 RUN/config.json       the configuration
 RUN/vocabulary.txt    one word a line; or RUN/tokenizer.json
+RUN/classes.txt       of a classifier: one class a line
 RUN/ledger.jsonl      what was missing or broken in the clips (vatt.data.ledger)
 RUN/versions.json     the packages that wrote the run
 RUN/checkpoints/STEP  the training state after STEP steps
@@ -18,8 +19,9 @@ from typing import IO, Any, Literal
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from vatt.config import CheckpointConfig, Config, from_json, to_json
+from vatt.config import CheckpointConfig, Config, RunConfig, from_json, to_json
 from vatt.data.items import Source
+from vatt.data.labels import read_classes
 from vatt.data.text import Subwords, Tokenizer, Vocabulary
 from vatt.errors import CheckpointError, ConfigError
 from vatt.train.versions import versions
@@ -39,6 +41,9 @@ FREE_TO_CHANGE = (
 )
 
 
+TEXTS = {"vocabulary.txt", "tokenizer.json", "classes.txt"}
+
+
 def has_checkpoint(run: str | Path) -> bool:
     folder = Path(run) / "checkpoints"
     return folder.is_dir() and any(path.name.isdecimal() for path in folder.iterdir())
@@ -53,9 +58,12 @@ def check_writable(run: str | Path) -> None:
         raise CheckpointError(f"{run}: cannot be written ({folder} forbids it); choose another folder with --run")
 
 
-def open_run(cfg: Config, sources: Sequence[Source], tokenizer: Tokenizer) -> Path:
+def open_run(cfg: RunConfig, sources: Sequence[Source], texts: dict[str, str]) -> Path:
     """Makes the run folder and what lies beside the weights. A run that has checkpoints must have been started with
     the same configuration and the same clips: its next batches would silently be others.
+
+    Args:
+      texts: files by name, with their content, that an evaluation will need: those of TEXTS.
 
     Raises:
       CheckpointError: the folder cannot be written, or belongs to another configuration or other clips.
@@ -70,10 +78,9 @@ def open_run(cfg: Config, sources: Sequence[Source], tokenizer: Tokenizer) -> Pa
         _write(run / "sources.json", json.dumps(digests, indent=2))
         _write(run / "versions.json", json.dumps(versions(), indent=2))
         _write(run / "config.json", to_json(cfg))
-        name = _tokenizer_file(tokenizer)
-        tokenizer.save(run / f"{name}.partial")
-        (run / f"{name}.partial").replace(run / name)
-        for other in {"tokenizer.json", "vocabulary.txt"} - {name}:  # of a start that came to nothing
+        for name, text in texts.items():
+            _write(run / name, text)
+        for other in TEXTS - set(texts):  # of a start that came to nothing
             (run / other).unlink(missing_ok=True)
     except OSError as error:
         raise CheckpointError(
@@ -82,8 +89,9 @@ def open_run(cfg: Config, sources: Sequence[Source], tokenizer: Tokenizer) -> Pa
     return run
 
 
-def _tokenizer_file(tokenizer: Tokenizer) -> str:
-    return "tokenizer.json" if isinstance(tokenizer, Subwords) else "vocabulary.txt"
+def tokenizer_text(tokenizer: Tokenizer) -> dict[str, str]:
+    """The file that holds a tokenizer, for `open_run`."""
+    return {"tokenizer.json" if isinstance(tokenizer, Subwords) else "vocabulary.txt": tokenizer.to_text()}
 
 
 def check_sources(run: str | Path, sources: Sequence[Source]) -> None:
@@ -110,11 +118,13 @@ def _check_sources(run: Path, now: dict) -> None:
 def _write(path: Path, text: str) -> None:
     """Replaces the file at once, so that no reader and no crash sees half of it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8", newline="\n")
     partial.replace(path)
 
 
-def _check_same(run: Path, old: Config, new: Config) -> None:
+def _check_same(run: Path, old: RunConfig, new: RunConfig) -> None:
+    if type(old) is not type(new):
+        raise CheckpointError(f"{run} is a run of another kind; choose another folder with --run")
     before, now = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
     changed = [
         f"{name} {before[name]} -> {now[name]}"
@@ -135,15 +145,30 @@ def _flat(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
-def read_config(run: str | Path) -> Config:
+def read_config(run: str | Path) -> RunConfig:
     """The configuration of a run. Raises CheckpointError when the folder is not a run or is from another version."""
     path = Path(run) / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{run}: not a run folder (no config.json); give the folder that vatt pretrain wrote")
+        raise CheckpointError(
+            f"{run}: not a run folder (no config.json); give the folder that vatt pretrain or vatt finetune wrote"
+        )
     try:
         return from_json(path.read_text())
     except (ConfigError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
+
+
+def read_pretrain_config(run: str | Path) -> Config:
+    """As `read_config`, of a pretraining run. Raises CheckpointError for another."""
+    cfg = read_config(run)
+    if not isinstance(cfg, Config):
+        raise CheckpointError(f"{run}: is a fine-tuned classifier; give the run of vatt pretrain")
+    return cfg
+
+
+def read_classes_of(run: str | Path) -> tuple[str, ...]:
+    """The classes of a fine-tuned run, in order. Raises DataError if they are not there."""
+    return read_classes(Path(run) / "classes.txt")
 
 
 def read_tokenizer(run: str | Path) -> Tokenizer:
@@ -236,6 +261,16 @@ class Checkpoints:
                 f"{self.folder / str(step)}: cannot be restored, it is incomplete or of another model ({reason}). "
                 f"If it is incomplete, remove that folder to go on from an earlier step (there are {self.steps})"
             ) from error
+
+    def load_weights(self, step: int, abstract: dict) -> dict:
+        """The parameters to evaluate (averaged ones, if there are) and the batch-norm statistics alone, as {params,
+        stats}; what the optimiser keeps, which is twice as large, is not read. Raises as `load`."""
+        name = "ema" if "ema" in abstract else "params"
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            loaded = self.load(step, {name: abstract[name], "stats": abstract["stats"]})
+        return {"params": loaded[name], "stats": loaded["stats"]}
 
     def close(self) -> None:
         try:

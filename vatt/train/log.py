@@ -105,7 +105,8 @@ class Screen:
 
 
 def summary(values: dict[str, float]) -> str:
-    parts = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items() if name.startswith("loss/")]
+    losses = {name: value for name, value in values.items() if name.startswith("loss/")} or {"loss": values["loss"]}
+    parts = [f"{name.removeprefix('loss/')} {value:.3f}" for name, value in losses.items()]
     if "clips_per_second" in values:
         parts.append(f"{values['clips_per_second']:.0f} clips/s")
         parts.append(f"input wait {100 * values['input_wait']:.0f}%")

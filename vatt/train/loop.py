@@ -1,76 +1,101 @@
-"""The training loop: config -> mesh -> clips -> state -> steps -> checkpoints -> retrieval. Read it top to bottom."""
+"""The training loop: state -> steps -> checkpoints -> measurement, whatever the task. Read it top to bottom."""
 
 import contextlib
+import dataclasses
 import math
 import signal
 import time
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import jax
-import numpy as np
+from jax.sharding import Mesh
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from vatt import sharding
-from vatt.config import Config
+from vatt.config import Config, RunConfig
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.ledger import Ledger
 from vatt.data.listing.rows import absolute
 from vatt.data.pipeline import LISTED, TrainStream
 from vatt.data.sources import open_clips
-from vatt.data.text import Tokenizer, Vocabulary, load_tokenizer, load_word2vec
-from vatt.errors import NAMED, ConfigError, DataError, NonFiniteError
-from vatt.evals.embedding import Embedder
-from vatt.evals.retrieval import Retrieval
-from vatt.evals.run import evaluate_source, print_faults
+from vatt.errors import NAMED, DataError, NonFiniteError
+from vatt.evals.run import print_faults
 from vatt.progress import bar
-from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, open_run, read_config, read_tokenizer
+from vatt.tasks.task import Task
+from vatt.train.checkpoint import Checkpoints, check_writable, has_checkpoint, read_config
 from vatt.train.flops import utilisation_per_clip
 from vatt.train.log import Meter, MetricLog, Screen
-from vatt.train.step import State, abstract_state, make_state, make_step, weights
+from vatt.train.step import State, abstract_state, make_state, make_step
+
+Run = TypeVar("Run", bound=RunConfig)
 
 
-def pretrain(cfg: Config, console: Console) -> Retrieval | None:
-    """Runs or continues a pretraining run. Returns the last retrieval, or None if interrupted or not asked for.
+class Result(Protocol):
+    """What an evaluation found."""
+
+    def named(self) -> dict[str, float]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one run is, beyond its configuration.
+
+    stream: the batches.
+    first: makes of a fresh state what training starts from.
+    measure: evaluates a state; None: there is nothing to evaluate on.
+    measured: what its numbers are called in the log.
+    """
+
+    cfg: RunConfig
+    task: Task
+    mesh: Mesh
+    stream: TrainStream
+    first: Callable[[State], State]
+    measure: Callable[[State], Result] | None
+    measured: str
+
+
+def begin(cfg: RunConfig, console: Console) -> Mesh:
+    """Refuses what can be refused before a folder is made or a file opened, and says what will run where.
 
     Raises:
-      ConfigError, DataError, CheckpointError: what the user can mend, before the first step where possible.
-      NonFiniteError: the loss was NaN or infinite; names the step and its clips.
+      ConfigError: the batch does not divide over the devices.
+      CheckpointError: the folder of the run cannot be written.
     """
-    cfg = with_absolute_sources(cfg)  # they mean the same from whatever folder the run is read later
-    # Everything that can be refused is refused here, before a folder is made.
     mesh = sharding.make_mesh(cfg.mesh)
     sharding.check_batch(cfg.batch_size, mesh)
     check_writable(cfg.run)
-    task = Pretrain(cfg)
-    device = mesh.devices.flat[0]
-    console.print(f"{mesh.size} x {device.device_kind}, {cfg.model.dtype}")
+    console.print(f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {cfg.model.dtype}")
     if cfg.optim.warmup_steps >= cfg.steps:
         console.print(
             f"steps {cfg.steps} end within optim.warmup_steps {cfg.optim.warmup_steps}, at a low learning rate."
         )
     if has_checkpoint(cfg.run) and (before := read_config(cfg.run).steps) != cfg.steps:
         console.print(f"{before} steps before, {cfg.steps} now: the learning-rate curve is another from here on.")
+    return mesh
 
-    sources, heldout = open_sources(cfg, console)
-    tokenizer = open_tokenizer(cfg, sources)
-    vectors = word_vectors(cfg, tokenizer, console)
-    run = open_run(cfg, sources, tokenizer)
-    stream = open_stream(cfg, sources, tokenizer)
-    with Checkpoints(run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
-        step, state = open_state(cfg, task, mesh, checkpoints, vectors, console)
+
+def train(job: Job, console: Console) -> tuple[State, Result | None]:
+    """Runs or continues a run. Returns the state it ended with and the last measurement: None if it was interrupted, or
+    nothing is to be measured.
+
+    Raises:
+      DataError, CheckpointError: what the user can mend; what was trained until then is saved.
+      NonFiniteError: the loss was NaN or infinite; names the step and its clips.
+    """
+    cfg, mesh, run = job.cfg, job.mesh, Path(job.cfg.run)
+    with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
+        step, state = open_state(job, checkpoints, console)
         log = MetricLog(run, from_step=step, tensorboard=cfg.log.tensorboard)
-        ledger = Ledger(run, sources, max_bad=cfg.data.max_bad, from_step=step)
+        ledger = Ledger(run, job.stream.sources, max_bad=cfg.data.max_bad, from_step=step)
 
-        def measure(heldout: Source) -> Retrieval:
-            embedder = Embedder(cfg, mesh, weights(state), state["stats"])
-            return evaluate_source(cfg, heldout, tokenizer, embedder, console)
-
-        def save(result: Retrieval | None = None) -> None:
+        def save(result: Result | None = None) -> None:
             reporter.flush()  # what is saved has been seen to be finite
             ledger.write(step)
             checkpoints.save(step, state, result.named() if result else None)
@@ -81,9 +106,9 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
             stack.enter_context(contextlib.closing(log))
             stack.enter_context(contextlib.closing(ledger))
             screen = stack.enter_context(Screen(console, steps=cfg.steps, start=step))
-            batches = stack.enter_context(contextlib.closing(stream.iterate(step)))
+            batches = stack.enter_context(contextlib.closing(job.stream.iterate(step)))
             reporter = Reporter(cfg, mesh, log, screen, ledger)
-            train_step = make_step(cfg, task, mesh)
+            train_step = make_step(cfg, job.task, mesh)
             try:
                 while step < cfg.steps:
                     with reporter.waiting():
@@ -96,10 +121,10 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
 
                     result = None
                     due = cfg.evaluate.every and step % cfg.evaluate.every == 0
-                    if heldout and (due or step == cfg.steps):
+                    if job.measure and (due or step == cfg.steps):
                         reporter.flush()
-                        result = measure(heldout)
-                        log.write(step, {f"retrieval/{name}": value for name, value in result.named().items()})
+                        result = job.measure(state)
+                        log.write(step, {f"{job.measured}/{name}": value for name, value in result.named().items()})
                         reporter.resume()
                     excess = ledger.excess()
                     stopping = interrupt.asked or step == cfg.steps or excess
@@ -117,17 +142,17 @@ def pretrain(cfg: Config, console: Console) -> Retrieval | None:
         print_ledger(console, ledger)
         if step < cfg.steps:
             console.print(f"Stopped after step {step} of {cfg.steps} and saved. The same command goes on from there.")
-            return None
-        return result or (measure(heldout) if heldout else None)
+            return state, None
+        return state, result or (job.measure(state) if job.measure else None)
 
 
 class Reporter:
     """Fetches metrics one step late, so that the device never waits for the host; stops the run if they are not
     finite; tells the log and the screen."""
 
-    def __init__(self, cfg: Config, mesh, log: MetricLog, screen: Screen, ledger: Ledger):
+    def __init__(self, cfg: RunConfig, mesh, log: MetricLog, screen: Screen, ledger: Ledger):
         self.cfg, self.log, self.screen, self.ledger = cfg, log, screen, ledger
-        self.mfu_per_clip = utilisation_per_clip(cfg, mesh)
+        self.mfu_per_clip = utilisation_per_clip(cfg, mesh) if isinstance(cfg, Config) else None
         self._meter, self._pending, self._waited, self._first = Meter(), None, 0.0, True
 
     @contextlib.contextmanager
@@ -177,7 +202,8 @@ class Reporter:
             self._meter.reset()
 
 
-def with_absolute_sources(cfg: Config) -> Config:
+def with_absolute_sources(cfg: Run) -> Run:
+    """The same configuration, whatever the working directory when the run is read later."""
     return replace(
         cfg,
         data=replace(cfg.data, sources=tuple(absolute(source) for source in cfg.data.sources)),
@@ -185,7 +211,7 @@ def with_absolute_sources(cfg: Config) -> Config:
     )
 
 
-def open_sources(cfg: Config, console: Console) -> tuple[list[Source], Source | None]:
+def open_sources(cfg: RunConfig, console: Console) -> tuple[list[Source], Source | None]:
     """The sources of training clips, and that of held-out clips. Says what was left out of each.
 
     Raises DataError if too much of one cannot be used.
@@ -203,33 +229,6 @@ def open_sources(cfg: Config, console: Console) -> tuple[list[Source], Source | 
     return sources, opened(cfg.evaluate.source) if cfg.evaluate.source else None
 
 
-def open_tokenizer(cfg: Config, sources: list[Source]) -> Tokenizer:
-    """That of the run's checkpoints, else the file that the config names, else the words of the training captions."""
-    if has_checkpoint(cfg.run):
-        return read_tokenizer(cfg.run)
-    size = cfg.model.text.vocab_size
-    if not cfg.data.vocabulary:
-        return Vocabulary.from_counts(sum((source.word_counts() for source in sources), Counter()), size)
-    tokenizer = load_tokenizer(cfg.data.vocabulary)
-    if len(tokenizer) > size:
-        raise DataError(
-            f"{cfg.data.vocabulary} has {len(tokenizer)} entries with padding and unknown; model.text.vocab_size is "
-            f"{size}. Set --model.text.vocab-size {len(tokenizer)}, or make a smaller one"
-        )
-    return tokenizer
-
-
-def word_vectors(cfg: Config, tokenizer: Tokenizer, console: Console) -> np.ndarray | None:
-    """The vectors [V E] of model.text.word2vec, if it is set."""
-    if not cfg.model.text.word2vec:
-        return None
-    if not isinstance(tokenizer, Vocabulary):
-        raise ConfigError("model.text.word2vec holds words; it needs a vocabulary of words, not a tokenizer.json")
-    vectors, found = load_word2vec(cfg.model.text.word2vec, tokenizer, cfg.model.text.embed_width)
-    console.print(f"{cfg.model.text.word2vec}: vectors for {found} of {len(tokenizer)} words.")
-    return vectors
-
-
 def print_ledger(console: Console, ledger: Ledger) -> None:
     """What was missing or broken in the clips trained on."""
     rows = ledger.summary()
@@ -241,34 +240,14 @@ def print_ledger(console: Console, ledger: Ledger) -> None:
     console.print(table, highlight=False)
 
 
-def open_stream(cfg: Config, sources: list[Source], tokenizer: Tokenizer) -> TrainStream:
-    return TrainStream(
-        sources,
-        clip=cfg.clip,
-        augment=cfg.augment,
-        canvas=cfg.canvas,
-        tokenizer=tokenizer,
-        batch_size=cfg.batch_size,
-        seed=cfg.seed,
-        weights=cfg.data.weights,
-        workers=cfg.data.workers,
-        worker_kind=cfg.data.worker_kind,
-    )
-
-
-def open_state(cfg: Config, task, mesh, checkpoints: Checkpoints, vectors, console) -> tuple[int, State]:
-    """The latest checkpoint of the run, or a fresh state with `vectors` [V E] in the first rows of the word table."""
+def open_state(job: Job, checkpoints: Checkpoints, console: Console) -> tuple[int, State]:
+    """The latest checkpoint of the run, or what it starts from."""
+    cfg, task, mesh = job.cfg, job.task, job.mesh
     if checkpoints.steps:
         step = max(checkpoints.steps)
         console.print(f"Going on from step {step} of {cfg.run}.")
         return step, checkpoints.load(step, abstract_state(cfg, task, mesh))
-    state = make_state(cfg, task, mesh)
-    if vectors is not None:
-        for params in [state["params"]] + ([state["ema"]] if "ema" in state else []):
-            table = params["tokenizers"]["text"]["table"]
-            filled = table.at[: len(vectors)].set(vectors)  # an array of its own for each: states are donated
-            params["tokenizers"]["text"]["table"] = jax.device_put(filled, table.sharding)
-    return 0, state
+    return 0, job.first(make_state(cfg, task, mesh))
 
 
 class Interrupt:

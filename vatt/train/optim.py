@@ -1,17 +1,21 @@
-"""The optimiser: Adam or AdamW, warm-up and decay, and which parameters each part touches.
+"""The optimiser: Adam, AdamW or SGD, warm-up and decay, and which parameters each part touches.
 
 A parameter's group follows from the first rule whose pattern its path matches. A parameter that no rule knows is an
 error, so that a new layer cannot go unnoticed.
 """
 
+import difflib
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from vatt.config import Config, OptimConfig
+from vatt.config import FinetuneConfig, OptimConfig, RunConfig
+from vatt.errors import ConfigError
 
 Group = Literal["decay", "no_decay", "frozen"]
 
@@ -20,13 +24,18 @@ RULES: tuple[tuple[str, Group], ...] = (
     (r".*/positions/.*", "no_decay"),
     (r".*/(bias|scale|agg|relative_bias)", "no_decay"),
     (r".*/kernel", "decay"),
-    (r"loss/.*", "no_decay"),
+    (r"(loss|lora)/.*", "no_decay"),
+    (r"classifier/log_scale", "no_decay"),
 )
 
 
-def rules(cfg: Config) -> tuple[tuple[str, Group], ...]:
-    frozen: tuple[tuple[str, Group], ...] = ((r"tokenizers/text/table", "frozen"),)
-    return frozen + RULES if cfg.model.text.table == "frozen" else RULES
+def rules(cfg: RunConfig) -> tuple[tuple[str, Group], ...]:
+    frozen = list(cfg.optim.freeze)
+    if cfg.model.text.table == "frozen":
+        frozen.append(r"tokenizers/text/table")
+    if isinstance(cfg, FinetuneConfig) and cfg.classify.lora_rank:
+        frozen.append(r"(tokenizers|encoders|post|heads)/.*")
+    return *((pattern, "frozen") for pattern in frozen), *RULES
 
 
 def path_of(key_path) -> str:
@@ -64,21 +73,65 @@ def schedule(cfg: OptimConfig, steps: int) -> optax.Schedule:
     return rate
 
 
-def make_optimizer(cfg: Config, params) -> optax.GradientTransformation:
-    """The optimiser for `params` (arrays or their shapes). Frozen parameters get no update and no moments."""
+def make_optimizer(cfg: RunConfig, params) -> optax.GradientTransformation:
+    """The optimiser for `params` (arrays or their shapes). Frozen parameters get no update and no moments.
+
+    Raises:
+      ConfigError: a pattern of optim.freeze that matches no parameter.
+    """
     optim = cfg.optim
+    check_patterns(optim.freeze, params)
     labels = groups(params, rules(cfg))
     decayed = jax.tree.map(lambda name: name == "decay", labels)
-    adam = optax.chain(
+    chain = [
         optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity(),
-        optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps),
+        optax.trace(decay=optim.momentum)
+        if optim.name == "sgd"
+        else optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps),
         optax.add_decayed_weights(optim.weight_decay, mask=lambda updates: _like(decayed, updates))
         if optim.name == "adamw"
         else optax.identity(),
         optax.scale_by_learning_rate(schedule(optim, cfg.steps)),
-    )
+    ]
+    if optim.layer_decay < 1:
+        scales = layer_scales(cfg, params)
+        chain.append(optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, _like(scales, updates))))
     trained = jax.tree.map(lambda name: "frozen" if name == "frozen" else "trained", labels)
-    return optax.partition({"trained": adam, "frozen": optax.set_to_zero()}, trained)
+    return optax.partition({"trained": optax.chain(*chain), "frozen": optax.set_to_zero()}, trained)
+
+
+def check_patterns(patterns: Sequence[str], params) -> None:
+    """Raises ConfigError for a pattern that matches no parameter."""
+    paths = [path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in patterns:
+        if not any(re.fullmatch(pattern, path) for path in paths):
+            near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or paths[:3]
+            raise ConfigError(
+                f"optim.freeze {pattern!r} matches no parameter; it must match the whole of a path such as "
+                f"{', '.join(near)}"
+            )
+
+
+def layer_scales(cfg: RunConfig, params):
+    """What layer-wise decay makes of every parameter's learning rate (BEiT, Bao et al. 2021): layer i of N (from 1)
+    learns at decay^(N + 1 - i) times the rate, tokenizers below them at decay^(N + 1), and what lies above the layers
+    at the whole of it. Numbers, but [N 1 ...] for the stacked layers of an encoder."""
+
+    def scale(key_path, x):
+        path = path_of(key_path).removeprefix("lora/")
+        room, _, rest = path.partition("/")
+        if room not in ("tokenizers", "encoders"):
+            return 1.0
+        modality = rest.partition("/")[0]
+        depth = getattr(cfg.model, "video" if modality == "shared" else modality).encoder.depth
+        if room == "tokenizers":
+            return cfg.optim.layer_decay ** (depth + 1)
+        if "/blocks/" not in path:
+            return 1.0
+        steps = np.arange(depth, 0, -1).reshape(-1, *[1] * (len(x.shape) - 1))
+        return jnp.asarray(cfg.optim.layer_decay**steps, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(scale, params)
 
 
 def _like(tree, masked):

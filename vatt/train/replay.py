@@ -17,8 +17,8 @@ from vatt.data.sources import open_source
 from vatt.errors import CheckpointError
 from vatt.progress import bar
 from vatt.tasks.pretrain import AUGMENTATION
-from vatt.train.checkpoint import check_sources, read_config, read_tokenizer
-from vatt.train.loop import open_stream
+from vatt.train.checkpoint import check_sources, read_pretrain_config, read_tokenizer
+from vatt.train.pretrain import open_stream
 from vatt.train.step import step_key
 from vatt.transforms import to_model
 
@@ -36,13 +36,13 @@ def replay(run: str | Path, step: int, console: Console, *, rows: int, out: str 
       CheckpointError: not a run, no such step, or sources that have changed since.
       DataError: a source that cannot be opened.
     """
-    cfg = read_config(run)
+    cfg = read_pretrain_config(run)
     if not 1 <= step <= cfg.steps:
         raise CheckpointError(f"{run} has steps 1 to {cfg.steps}; there is no step {step}")
 
     def opened(name: str) -> Source:
         with bar(console, name) as progress:
-            return open_source(name, seconds=cfg.clip.seconds, workers=cfg.data.workers, progress=progress)
+            return open_source(name, seconds=cfg.clip.needed, workers=cfg.data.workers, progress=progress)
 
     sources = [opened(name) for name in cfg.data.sources]
     check_sources(run, sources)

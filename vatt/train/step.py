@@ -14,15 +14,15 @@ import optax
 from jax.sharding import Mesh
 
 from vatt import sharding
-from vatt.config import Config
-from vatt.tasks.pretrain import Pretrain
-from vatt.train.optim import make_optimizer, schedule
+from vatt.config import RunConfig
+from vatt.tasks.task import Task
+from vatt.train.optim import groups, make_optimizer, rules, schedule
 
 State = dict[str, Any]
 STEPS = 1  # sets the keys of the steps apart from the key of the parameters
 
 
-def init_state(cfg: Config, task: Pretrain) -> State:
+def init_state(cfg: RunConfig, task: Task) -> State:
     """The state before the first step."""
     params, stats = task.init(jax.random.key(cfg.seed))
     state = {"step": jnp.zeros((), jnp.int32), "params": params, "stats": stats}
@@ -32,7 +32,7 @@ def init_state(cfg: Config, task: Pretrain) -> State:
     return state
 
 
-def abstract_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
+def abstract_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
     """Shapes, types and shardings of the state on `mesh`, without making it."""
     shapes = jax.eval_shape(functools.partial(init_state, cfg, task))
     return jax.tree.map(
@@ -40,7 +40,7 @@ def abstract_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
     )
 
 
-def make_state(cfg: Config, task: Pretrain, mesh: Mesh) -> State:
+def make_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
     """The state before the first step, born sharded."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(cfg, task, mesh))
     with jax.set_mesh(mesh):
@@ -57,12 +57,16 @@ def step_key(seed: int, step: int | jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), STEPS), step)
 
 
-def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
+def make_step(cfg: RunConfig, task: Task, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
     """`step(state, batch) -> (state, metrics)`, jitted. The state passed in is donated: use the one returned."""
     shapes = abstract_state(cfg, task, mesh)
     optimizer = make_optimizer(cfg, shapes["params"])
     rate = schedule(cfg.optim, cfg.steps)
+    labels = jax.tree.leaves(groups(shapes["params"], rules(cfg)))
     shardings = jax.tree.map(lambda x: x.sharding, shapes)
+
+    def trained(grads: dict) -> list:  # the others are asked for by nobody, and not computed
+        return [x for x, label in zip(jax.tree.leaves(grads), labels, strict=True) if label != "frozen"]
 
     def step(state: State, batch: dict) -> tuple[State, dict]:
         key = step_key(cfg.seed, state["step"])
@@ -70,7 +74,7 @@ def make_step(cfg: Config, task: Pretrain, mesh: Mesh) -> Callable[[State, dict]
         (_, (stats, metrics)), grads = gradient(state["params"], state["stats"], batch, key)
         updates, opt = optimizer.update(grads, state["opt"], state["params"])
         params = optax.apply_updates(state["params"], updates)
-        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": rate(state["step"])}
+        metrics |= {"grad_norm": optax.global_norm(trained(grads)), "learning_rate": rate(state["step"])}
         new = {"step": state["step"] + 1, "params": params, "stats": stats, "opt": opt}
         if cfg.optim.ema:
             new["ema"] = jax.tree.map(

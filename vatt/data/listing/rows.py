@@ -3,7 +3,7 @@
     FOLDER                          media however nested, with captions beside them; or only .tar files: shards
     FILE.csv .tsv .jsonl .parquet   a manifest
     FILE.tar, shards-{000..010}.tar WebDataset shards
-    demo:DIR/train, .../heldout     demo media, made first
+    demo:DIR/train, .../heldout     demo media, made first; with labels: DIR/few.csv, DIR/heldout.csv
     NAME:FOLDER                     a published data set in its official layout (`vatt.data.builders`)
     tfds:NAME[:VERSION]             a prepared TFDS data set, its features mapped to modalities (`vatt.data.foreign`)
 
@@ -130,10 +130,11 @@ def _list(source: str, parsed: Parsed, progress: Progress | None) -> Listing:
         what = "demo media end" if parsed.kind == "demo" else "a folder or shards have no splits; a source ends"
         raise DataError(f"{source}: {what} in the folder or file meant, not in @{parsed.split}")
     if parsed.kind == "demo":
-        if Path(place).name not in ("train", "heldout"):
-            raise DataError(f"{source}: a source of demo media ends in /train or /heldout, such as {source}/train")
+        if Path(place).name not in ("train", "heldout", "few.csv", "heldout.csv"):
+            ends = "/train or /heldout, or with labels in /few.csv or /heldout.csv"
+            raise DataError(f"{source}: a source of demo media ends in {ends}, such as {source}/train")
         make_demo(Path(place).parent, progress=progress)
-        return list_folder(place)
+        return list_manifest(place, progress=progress) if place.endswith(".csv") else list_folder(place)
     if parsed.kind == "tars":
         return list_tars(place, language=language, progress=progress)
     if not Path(place).is_dir():

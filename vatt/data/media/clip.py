@@ -11,7 +11,7 @@ Tolerances, because files seldom end both streams at the same instant:
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -140,6 +140,8 @@ def decode_clip(item: Item, start: float, clip: ClipConfig, *, crop: Crop, canva
         raise ValueError(f"a canvas of {canvas} pixels: its side must be even")
     if not 0 <= start <= SECONDS:
         raise MediaError(item.media, f"a clip cannot begin at {start} s")
+    if clip.short == "repeat" and not item.still and item.end - item.start < clip.seconds - TOLERANCE:
+        return _repeated(item, clip, crop, canvas)
     result = {
         "video_mask": np.array(item.has_video),
         "audio_mask": np.array(item.has_audio),
@@ -162,6 +164,18 @@ def decode_clip(item: Item, start: float, clip: ClipConfig, *, crop: Crop, canva
         result["video_colour"] = np.array(BT601, np.int32)
     if not item.has_audio:
         result["audio"] = np.zeros(clip.samples, np.int16)
+    return result
+
+
+def _repeated(item: Item, clip: ClipConfig, crop: Crop, canvas: int) -> dict[str, np.ndarray]:
+    """A clip of an item that is shorter: all of it, over and over."""
+    length = item.end - item.start + 1e-6
+    frames = min(max(1, int(length * clip.fps)), clip.frames)
+    samples = min(max(1, int(length * clip.sample_rate)), clip.samples)
+    part = replace(clip, frames=frames, samples=samples, short="leave_out")
+    result = decode_clip(item, item.start, part, crop=crop, canvas=canvas)
+    result["video"] = result["video"][np.arange(clip.frames) % frames]
+    result["audio"] = result["audio"][np.arange(clip.samples) % samples]
     return result
 
 

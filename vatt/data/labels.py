@@ -1,0 +1,139 @@
+"""Labels of clips as numbers, for classifiers: which classes there are, and which clips can be used."""
+
+import dataclasses
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vatt.config import Modality
+from vatt.data.items import Fault, Item, Source
+from vatt.errors import DataError, MediaError, listed
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What a classifier needs of a clip: its modalities, and its classes as a vector."""
+
+    classes: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+
+    def needed(self, item: Item) -> Item:
+        """The item without the tracks that are not looked at. Raises MediaError if nothing is left."""
+        item = dataclasses.replace(
+            item,
+            has_video=item.has_video and "video" in self.modalities,
+            has_audio=item.has_audio and "audio" in self.modalities,
+        )
+        if not (item.has_video or item.has_audio):
+            wanted = " or ".join(self.modalities)
+            raise MediaError(item.id, f"has no {wanted}, which is all that is classified", f"no_{self.modalities[0]}")
+        return item
+
+    def put(self, example: dict, item: Item, lacks: list[str]) -> tuple[dict, list[str]]:
+        """The example with `label` [C] float32 and without what is not looked at; what it lacks of
+        the rest.
+
+        Raises MediaError if all of its sound is silence and there is nothing else."""
+        seen = {name: x for name, x in example.items() if name.split("_")[0] in self.modalities}
+        if not any(seen[f"{modality}_mask"] for modality in self.modalities):
+            raise MediaError(item.id, "is silent, and sound is all that is classified", "silent")
+        unseen = {"no_video": "video", "no_audio": "audio", "silent": "audio"}
+        return seen | {"label": self.vector(item)}, [kind for kind in lacks if unseen.get(kind) in self.modalities]
+
+    def vector(self, item: Item) -> np.ndarray:
+        """[C] float32, 1 for the classes of the item."""
+        vector = np.zeros(len(self.classes), np.float32)
+        vector[[self._numbers[label] for label in item.labels]] = 1
+        return vector
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {name: number for number, name in enumerate(self.classes)}
+
+
+class Subset:
+    """Some items of a source, as a Source."""
+
+    def __init__(self, source: Source, indices: Sequence[int], faults: Sequence[Fault]):
+        self.name = source.name
+        self.faults = [*source.faults, *faults]
+        self._source, self._indices = source, np.asarray(indices, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Item:
+        return self._source[int(self._indices[index])]
+
+    def word_counts(self) -> Counter:
+        return self._source.word_counts()
+
+    def labels(self) -> list[tuple[str, ...]]:
+        every = self._source.labels()
+        return [every[index] for index in self._indices]
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self._source.fingerprint().encode() + self._indices.tobytes()).hexdigest()
+
+
+def read_classes(path: str | Path) -> tuple[str, ...]:
+    """One class a line. Raises DataError if the file is missing or empty, or repeats one."""
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the classes, one a line: {error}") from error
+    classes = [line for line in lines if line]
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        raise DataError(f"{path}: {twice[0]!r} stands there twice")
+    if not classes:
+        raise DataError(f"{path}: is empty; it should hold one class a line")
+    return tuple(classes)
+
+
+def classes_of(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Every label of the sources, sorted. Raises DataError if there are fewer than two."""
+    classes = sorted({label for source in sources for labels in source.labels() for label in labels})
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "none"
+        raise DataError(
+            f"{', '.join(source.name for source in sources)}: a classifier needs clips of two labels at least, and "
+            f"there is {found}. Labels come with published data sets and with manifests that have a column label"
+        )
+    return tuple(classes)
+
+
+def labelled(source: Source, classes: Sequence[str], labels: Literal["single", "multi"]) -> Source:
+    """The items of a source that have a label, of which the rest are told as faults. In multi all have: maybe none.
+
+    Raises:
+      DataError: a label that is no class; an item with several in single; or no item has a label.
+    """
+    every = source.labels()
+    known = set(classes)
+    unknown = Counter(label for some in every for label in some if label not in known)
+    if unknown:
+        names = [f"{label!r}, {count} clips" for label, count in unknown.most_common()]
+        raise DataError(
+            f"{source.name}: {len(unknown)} of its labels are no class of the {len(classes)} trained on:\n"
+            f"{listed(names)}\nRemove those clips, or name all classes in a file: --classify.classes FILE"
+        )
+    if labels == "multi":
+        return source
+    several = next((index for index, some in enumerate(every) if len(some) > 1), None)
+    if several is not None:
+        raise DataError(
+            f"{source.name}: {source[several].id} has the labels {', '.join(every[several])}; for more than one a clip "
+            "set classify.labels multi"
+        )
+    kept = [index for index, some in enumerate(every) if some]
+    if not kept:
+        raise DataError(f"{source.name}: none of its {len(every)} clips has a label")
+    if len(kept) == len(every):
+        return source
+    faults = [Fault(id=str(index), reason="unlabelled") for index, some in enumerate(every) if not some]
+    return Subset(source, kept, faults)
