@@ -9,7 +9,8 @@ def run(args: list[str]) -> int:
         "evaluate",
         "Measures a run's checkpoint: zero-shot retrieval on its held-out clips; or, of a fine-tuned run, its "
         "classification; or, with --retrieval, a published protocol on your own copy of its data set.",
-        "vatt evaluate runs/mbs --retrieval msrvtt-1ka --data ~/msrvtt\nvatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
+        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips\n"
+        "vatt evaluate runs/mbs --retrieval msrvtt-1ka --data ~/msrvtt",
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")

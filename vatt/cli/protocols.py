@@ -32,18 +32,20 @@ def print_report(console, report: "Report") -> None:
     from rich.table import Table
 
     rules = report.protocol
-    title = f"{rules.name} version {rules.version}, {report.run} at step {report.step} (%, ranks from 1; chance in brackets)"
+    title = f"{rules.name} version {rules.version}, {report.run} at step {report.step} (%; ranks from 1)"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "R@1", "R@5", "R@10", "median", "mean", "queries", "items"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for direction, values in report.scores.items():
-        chance = report.chance[direction]
-        recalls = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10")]
-        ranks = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("median_rank", "mean_rank")]
         name = direction.replace("_to_", " → ").replace("/", ", ").replace("_", " ")
-        table.add_row(name, *recalls, *ranks, f"{values['queries']:.0f}", f"{values['items']:.0f}")
+        table.add_row(name, *_row(values), f"{values['queries']:.0f}", f"{values['items']:.0f}")
+        table.add_row("  chance", *_row(report.chance[direction]), style="dim")
     console.print(table)
     console.print("\n".join(_notes(report)), highlight=False, markup=False, soft_wrap=True)
+
+
+def _row(values: dict[str, float]) -> list[str]:
+    return [f"{values[name]:.1f}" for name in ("R@1", "R@5", "R@10", "median_rank", "mean_rank")]
 
 
 def _notes(report: "Report"):

@@ -6,9 +6,9 @@ same numbers without the matrix.
 
 Items rank by falling similarity. Those with equal similarities come in random order, and the numbers are expectations
 over it. Say that g items lie above the best right one, and that p right ones and n wrong ones are as similar as it: its
-rank is g + (p + n + 1) / (p + 1), the mean least of p places out of p + n, and one is among the first k with probability
-1 - C(n, k - g) / C(p + n, k - g). With one right item that is g + (e + 1) / 2 and clip((k - g) / e, 0, 1), where e = n + 1.
-So a collapsed model scores what chance scores, where other rules give it anything from 0 to 100.
+rank is g + (p + n + 1) / (p + 1), the mean least of p places out of p + n, and one is among the first k with
+probability 1 - C(n, k - g) / C(p + n, k - g). With one right item that is g + (e + 1) / 2 and clip((k - g) / e, 0, 1),
+where e = n + 1. So a collapsed model scores what chance scores, where other rules give it anything from 0 to 100.
 """
 
 from collections.abc import Sequence
@@ -90,9 +90,10 @@ def retrieval_blocks(
 ) -> dict[str, float]:
     """What `retrieval` gives of the dot products of embeddings, in memory of the order of Q + N and one block.
 
-    A rank is a comparison of products, so each must come out the same wherever in a matrix it is computed, or else equal
-    pairs would differ in their last bits, and false ranks arise. Matrix products promise no such thing; so embeddings
-    are first rounded to a grid (see `on_grid`) on which every product and partial sum is exact in float64, in any order.
+    A rank is a comparison of products, so each must come out the same wherever in a matrix it is computed, or else
+    equal pairs would differ in their last bits, and false ranks arise. Matrix products promise no such thing; so
+    embeddings are first rounded to a grid (see `on_grid`) on which every product and partial sum is exact in float64,
+    in any order. 20,000 x 20,000 in 512 dimensions take 45 MB beside the embeddings, where the matrix takes 3.2 GB.
     The numbers are those of `retrieval(on_grid(query) @ on_grid(item).T, target)`, whatever the block.
 
     Args:

@@ -1,8 +1,8 @@
 """AudioCaps: each sound of ten seconds is found by the five captions that people wrote for it.
 
-official  dataset/test.csv of https://github.com/cdjkim/audiocaps (audiocap_id,youtube_id,start_time,caption): 975 sounds,
-          4,875 captions. Publications rank what they could still download, and some the 816 sounds of Oncescu et al.
-          that are not in VGGSound (both from memory, unconfirmed): compare counts
+official  dataset/test.csv of https://github.com/cdjkim/audiocaps (audiocap_id,youtube_id,start_time,caption): 975
+          sounds, 4,875 captions. Publications rank what they could still download, and some the 816 sounds that are
+          not in VGGSound (both from memory, unconfirmed): compare counts
 layout    as `vatt data list audiocaps` tells: sound or video, each cut to its ten seconds, anywhere below FOLDER
 source    the benchmark: Oncescu, Koepke, Henriques, Akata and Albanie 2021, "Audio Retrieval with Natural Language
           Queries", arXiv 2105.02192 (from memory, unconfirmed). Models there hear the whole sound; here windows of

@@ -32,11 +32,15 @@ def open_items(
         )
     opened = open_listing(listing, seconds=clip.seconds, progress=progress)
     entries = {entry.id: entry for entry in official.entries}
-    faults, items = list(opened.faults), []
+    faults: list[Fault] = list(opened.faults)
+    items: list[Item] = []
     for index in range(len(opened)):
         item = opened[index]
         cut = _cut(item, entries[item.id], protocol, clip.seconds)
-        (items if isinstance(cut, Item) else faults).append(cut)
+        if isinstance(cut, Item):
+            items.append(cut)
+        else:
+            faults.append(cut)
     return MediaSource(str(folder), items, in_order(faults, official))
 
 

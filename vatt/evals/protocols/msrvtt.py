@@ -1,8 +1,8 @@
 """MSR-VTT: each web video of 10 to 30 seconds is found by the sentences that describe it.
 
-official  msrvtt-1ka: MSRVTT_JSFUSION_test.csv (key,vid_key,video_id,sentence), 1,000 lines ret0 to ret999, 995 different
-          sentences. msrvtt-full: the split test of MSRVTT_data.json or test_videodatainfo.json, 2,990 videos with twenty
-          captions each
+official  msrvtt-1ka: MSRVTT_JSFUSION_test.csv (key,vid_key,video_id,sentence), 1,000 lines ret0 to ret999, 995
+          different sentences. msrvtt-full: the split test of MSRVTT_data.json or test_videodatainfo.json, 2,990 videos
+          with twenty captions each
 layout    as `vatt data list msrvtt` tells: lists in FOLDER or a folder of it, videos anywhere below
 sources   Yu, Kim and Kim 2018 (JSFusion, arXiv 1808.02487) chose the thousand and their captions; windows and
           similarity are those of Akbari et al. 2021 (VATT, arXiv 2104.11178), appendix A.3.3

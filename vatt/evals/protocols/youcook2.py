@@ -1,8 +1,9 @@
 """YouCook2: each step of a cooking video is found by the sentence that describes it.
 
-official  csv/validation_youcook.csv of https://github.com/antoine77340/MIL-NCE_HowTo100M (end,start,task,text,video_id):
-          3,350 steps of 436 videos, 3,273 different captions. Where it is not in the folder, the validation part of
-          annotations/youcookii_annotations_trainval.json, which holds more steps; the report names the file
+official  csv/validation_youcook.csv of https://github.com/antoine77340/MIL-NCE_HowTo100M, with the columns
+          end,start,task,text,video_id: 3,350 steps of 436 videos, 3,273 different captions. Where it is not in the
+          folder, the validation part of youcookii_annotations_trainval.json, which may list others; the report names
+          the file
 layout    FOLDER/validation_youcook.csv or FOLDER/csv/validation_youcook.csv
           and below FOLDER validation/TASK/ID.mp4 (or .mkv, .webm), or raw_videos/validation/TASK/...
 sources   youcook2: Akbari et al. 2021 (VATT, arXiv 2104.11178), appendix A.3.3, and its code: 4 windows of 32 frames at
@@ -16,7 +17,7 @@ counts    3.1k pairs by VATT's paper, 3,320 by its code, 3,350 in MIL-NCE's list
 
 from pathlib import Path
 
-from vatt.data.builders.shared import find, find_any, number, read_csv, read_json
+from vatt.data.builders.shared import find, number, read_csv, read_json
 from vatt.data.items import VIDEO
 from vatt.errors import DataError
 from vatt.evals.protocols.protocol import Entry, Official, Protocol, one_line, unique
@@ -83,7 +84,9 @@ def _annotated(path: Path) -> list[tuple[str, float, float, str]]:
     steps = []
     for video, entry in read_json(path, "database")["database"].items():
         try:
-            for index, step in enumerate(entry["annotations"] if entry["subset"] == "validation" else ()):
+            if entry["subset"] != "validation":
+                continue
+            for index, step in enumerate(entry["annotations"]):
                 where = f"{path}: {video}, step {index}"
                 start, end = (number(instant, where, "segment") for instant in step["segment"])
                 steps.append((video, start, end, step["sentence"]))
