@@ -33,7 +33,7 @@ def print_report(console, report: "Report") -> None:
 
     rules = report.protocol
     title = f"{rules.name} version {rules.version}, {report.run} at step {report.step} (%; ranks from 1)"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for name in ("", "R@1", "R@5", "R@10", "median", "mean", "queries", "items"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for direction, values in report.scores.items():
@@ -41,6 +41,7 @@ def print_report(console, report: "Report") -> None:
         table.add_row(name, *_row(values), f"{values['queries']:.0f}", f"{values['items']:.0f}")
         table.add_row("  chance", *_row(report.chance[direction]), style="dim")
     console.print(table)
+    console.print()
     console.print("\n".join(_notes(report)), highlight=False, markup=False, soft_wrap=True)
 
 
