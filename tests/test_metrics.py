@@ -256,6 +256,15 @@ def test_dual_softmax_is_its_formula(kind, block):
     assert kind != "plain" or got != retrieval(s, target)
 
 
+def test_equal_items_stay_equal_under_the_dual_softmax_in_whatever_block_they_fall():
+    """A column by itself is summed in another order than one among others: so the last of 129, now and then."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        query, item = rng.normal(scale=0.001, size=(999, 8)), rng.normal(size=(1, 8)).repeat(129, axis=0)
+        target = rng.integers(0, 129, 999)
+        assert retrieval_blocks(query, item, target, post="dual_softmax", block=128 * 128)["ties"] == 999
+
+
 def test_what_blocks_cannot_rank_is_refused():
     good = np.ones((3, 4), np.float32)
     bad = good.copy()
