@@ -1,19 +1,30 @@
 """`vatt evaluate`: a run's own metric, a probe on its features, or a published retrieval protocol."""
 
-from vatt.cli import before_jax, make_console, make_parser
+from vatt.cli import before_jax, make_console, make_parser, protocols
+from vatt.evals.protocols import NAMES
 
 
 def run(args: list[str]) -> int:
     parser = make_parser(
         "evaluate",
         "Measures a run's checkpoint: zero-shot retrieval on its held-out clips; or, of a fine-tuned run, its "
-        "classification.",
-        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
+        "classification; or, with --retrieval, a published protocol on your own copy of its data set.",
+        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips\n"
+        "vatt evaluate runs/mbs --retrieval msrvtt-1ka --data ~/msrvtt",
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
+    parser.add_argument("--retrieval", choices=NAMES, help="a published retrieval protocol")
+    parser.add_argument(
+        "--post", choices=("none", "dual-softmax"), default="none", help="of --retrieval, reported apart"
+    )
+    parser.add_argument("--data", default="", help="folder of the data set, in its official layout")
     options = parser.parse_args(args)
+    if options.retrieval:
+        if not options.data:
+            parser.error("--retrieval needs --data DIR, your copy of the data set")
+        return protocols.run(options.run, options.step, options.retrieval, options.data, options.post)
     before_jax()
     from vatt.cli.finetune import print_classification
     from vatt.evals.retrieval import Retrieval

@@ -5,3 +5,4 @@ from vatt.metrics.classes import multi_label as multi_label
 from vatt.metrics.classes import single_label as single_label
 from vatt.metrics.ranking import chance as chance
 from vatt.metrics.ranking import retrieval as retrieval
+from vatt.metrics.ranking import retrieval_blocks as retrieval_blocks

@@ -50,7 +50,7 @@ def rows(folder: Path, split: str) -> Listing:
         for _, line in read_csv(table, ("video_id", "sentence")):
             catalogue.add(line["video_id"], [line["video_id"]], captions=throughout([line["sentence"]]))
         return catalogue.listing()
-    videos, sentences = _annotations(folder)
+    videos, sentences = annotations(folder)
     if split in LISTS:
         table = find(folder, *(place + LISTS[split] for place in PLACES), get=GET)
         wanted = [line["video_id"] for _, line in read_csv(table, ("video_id",))]
@@ -66,18 +66,23 @@ def rows(folder: Path, split: str) -> Listing:
     return catalogue.listing()
 
 
-def _annotations(folder: Path) -> tuple[dict[str, tuple[str, str]], dict[str, list[str]]]:
-    """(split, category) of each video, and its captions, from whichever of the files are there."""
-    there = [folder / (place + name) for name in (ALL, *PARTS) for place in PLACES]
-    there = [path for path in there if path.is_file()]
+def annotation_files(folder: Path) -> list[Path]:
+    """The file of all videos, or those of parts that are there."""
+    names = [place + name for name in (ALL, *PARTS) for place in PLACES]
+    there = [folder / name for name in names if (folder / name).is_file()]
     if not there:
-        find(folder, *(place + name for name in (ALL, *PARTS) for place in PLACES), get=GET)
+        find(folder, *names, get=GET)
+    return there[:1] if there[0].name == ALL else there
+
+
+def annotations(folder: Path) -> tuple[dict[str, tuple[str, str]], dict[str, list[str]]]:
+    """(split, category) of each video, and its captions, from whichever of the files are there."""
     categories = find_any(folder, *(f"{place}category.txt" for place in PLACES))
     lines = read_lines(categories) if categories else ()
     names = {number: name for _, line in lines for name, _, number in [line.rpartition("\t")]}
     videos: dict[str, tuple[str, str]] = {}
     sentences: dict[str, dict[int, str]] = {}  # by number: two of the files may hold the same ones
-    for path in there[:1] if there[0].name == ALL else there:
+    for path in annotation_files(folder):
         content = read_json(path, "videos", "sentences")
         try:
             for video in content["videos"]:
