@@ -1,6 +1,7 @@
 """`vatt evaluate`: a run's own metric, a probe on its features, or a published retrieval protocol."""
 
 from vatt.cli import before_jax, make_console, make_parser
+from vatt.cli.probe import add_probe_options, run_probe
 
 
 def run(args: list[str]) -> int:
@@ -13,8 +14,11 @@ def run(args: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
+    add_probe_options(parser)
     options = parser.parse_args(args)
     before_jax()
+    if options.probe:
+        return run_probe(parser, options)
     from vatt.evals.run import evaluate_run
 
     console = make_console()

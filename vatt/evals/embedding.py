@@ -28,12 +28,14 @@ class Embedder:
         params = {name: value for name, value in params.items() if name != "loss"}
         self._call = functools.partial(_jitted(cfg, mesh), params, stats)
 
-    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, arrays: dict[str, np.ndarray], *, seeds: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of N clips, which may lack a modality.
 
         Args:
           arrays: any of `video` [N T 3P/2 P] with `video_box` [N 4] and `video_colour` [N], `audio` [N S], as
             `vatt.data.media.clip.decode_clip` gives them, and `text` [N L]. Other keys are passed over.
+          seeds: [N] uint32. Each clip is varied as in training (flip, colour, noise), by its own seed alone. None: as
+            it is.
 
         Returns:
           float32 arrays: `video`, `audio`, `text` [N D], the towers' features, before the heads; and what these give
@@ -42,6 +44,8 @@ class Embedder:
         """
         arrays = {name: arrays[name] for name in INPUTS if name in arrays}
         N = len(next(iter(arrays.values())))
+        if seeds is not None:
+            arrays["seeds"] = np.asarray(seeds, np.uint32)
         pending = []
         for start in range(0, N, self._rows):
             part = {name: _filled(x[start : start + self._rows], self._rows) for name, x in arrays.items()}
@@ -97,7 +101,9 @@ def _filled(x: np.ndarray, rows: int) -> np.ndarray:
 @functools.cache
 def _jitted(cfg: Config, mesh: Mesh):
     def run(params: dict, stats: dict, arrays: dict) -> dict:
-        batch = to_model(arrays, cfg, None)
+        arrays = dict(arrays)
+        keys = jax.vmap(jax.random.key)(arrays.pop("seeds")) if "seeds" in arrays else None
+        batch = to_model(arrays, cfg, keys)
         return vatt.features(cfg.model, cfg.clip, params, stats, batch)
 
     return jax.jit(run, out_shardings=sharding.replicated(mesh))
