@@ -92,12 +92,13 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
 
     who = "untrained" if options.random else f"step {model.step}"
     recipe = report.recipe
-    views = f"{recipe.passes} training passes" if recipe.passes else "1 training window"
+    training = _count(recipe.passes, "training pass", "es") if recipe.passes else "1 training window"
     title = (
         f"{options.probe}: {recipe.classifier} on {'+'.join(report.modalities)} of {options.run}, {who} "
-        f"({views}, {recipe.windows} test windows)"
+        f"({training}, {_count(recipe.windows, 'test window', 's')})"
     )
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    console.print(title, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "top-1 %", "top-5 %", "C", "test clips", "training clips", "classes"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, fold in report.folds.items():
@@ -110,3 +111,7 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
     console.print(table)
     for note in report.notes:
         console.print(note, highlight=False)
+
+
+def _count(number: int, what: str, plural: str) -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"

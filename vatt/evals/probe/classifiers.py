@@ -21,7 +21,7 @@ from vatt.metrics import single_label
 
 Scorer = Callable[[np.ndarray], np.ndarray]  # features [N W D] of W views -> scores [N C], averaged over them
 
-ITERATIONS = 10_000  # most that scikit-learn's solvers take
+ITERATIONS = {"svm": 10_000, "logistic": 2_000}  # most that scikit-learn's solvers take
 CROSS = 4  # parts of the training clips, each left out once, by which C is chosen
 COMPONENTS, DROPPED, DECAY = 128, 0.9, 0.1  # of the low-rank classifier [VATT appendix A.3.2 and released code]
 RATE, BATCH = 5e-4, 64
@@ -55,16 +55,16 @@ def linear(recipe: Recipe, x: np.ndarray, y: np.ndarray, *, C: float, notes: lis
     random numbers, and converges.
     """
     if recipe.classifier == "svm":
-        model: ClassifierMixin = LinearSVC(C=C, dual=False, max_iter=ITERATIONS)  # pyright: ignore[reportArgumentType]
+        model: ClassifierMixin = LinearSVC(C=C, dual=False, max_iter=ITERATIONS[recipe.classifier])  # pyright: ignore[reportArgumentType]
     else:
-        model = LogisticRegression(C=C, solver="lbfgs", max_iter=ITERATIONS)
+        model = LogisticRegression(C=C, solver="lbfgs", max_iter=ITERATIONS[recipe.classifier])
     pipeline: Pipeline = make_pipeline(StandardScaler(), model)
     N, V, D = x.shape
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         pipeline.fit(x.reshape(N * V, D), np.repeat(y, V))
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        notes.append(f"{recipe.classifier} with C {C:g} did not converge in {ITERATIONS} iterations")
+        notes.append(f"{recipe.classifier} with C {C:g} did not converge in {ITERATIONS[recipe.classifier]} iterations")
     score = pipeline.decision_function if recipe.classifier == "svm" else pipeline.predict_proba
 
     def scorer(x: np.ndarray) -> np.ndarray:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import jax
 import numpy as np
 from rich.console import Console
 
+from vatt import sharding
 from vatt.data import builders
+from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.sources import open_clips
-from vatt.errors import DataError, MediaError, listed
+from vatt.errors import NAMED, DataError, MediaError, listed
 from vatt.evals.embedding import Embedder
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.probe.classifiers import fit
@@ -22,19 +25,19 @@ from vatt.evals.run import print_faults
 from vatt.metrics import single_label
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.step import make_state, weights
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """The labelled clips of a source that a fold trains or tests on; `label` and `group` by index. `expected` counts
-    also those that cannot be used."""
+    also those that cannot be used; `note` is what the user should know, if anything."""
 
     name: str
     source: Source
     label: dict[int, str]
     group: dict[int, str]
     expected: int
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +118,20 @@ def labelled(source: Source) -> Split:
                 f"{source.name}: {item.id} has {len(item.labels)} labels ({', '.join(item.labels[:3])}); a probe needs "
                 "clips of one label each"
             )
+    note = ""
     if not label and all("/" in item.id for item in items):
         label = {index: item.id.split("/")[-2] for index, item in enumerate(items)}
+        note = "labels are the names of the folders that clips lie in"
     if not label:
         raise DataError(
             f"{source.name}: none of {len(items)} clips has a label. Give a manifest with a column label, or a folder "
             "that holds a folder for each class"
         )
-    missing = sum(fault.reason == "missing" for fault in source.faults)
+    if len(label) < len(items):
+        note = f"{len(items) - len(label)} of {len(items)} clips have no label, and are left out"
+    lost = sum(FAULTS[fault.reason].fatal for fault in source.faults)
     group = {index: items[index].id for index in label}
-    return Split(source.name, source, label, group, len(items) + missing)
+    return Split(source.name, source, label, group, len(label) + lost, note)
 
 
 def published(
@@ -233,7 +240,10 @@ def _run_fold(
             )
     classes, y = np.unique([fold.train.label[index] for index in train], return_inverse=True)
     if len(classes) < 2:
-        raise DataError(f"{fold.train.name}: all {len(train)} clips are {classes[0]!r}; a classifier needs two classes")
+        raise DataError(
+            f"{fold.train.name}: all {len(train)} clips are {str(classes[0])!r}; a classifier needs two classes"
+        )
+    report.notes += [f"{split.name}: {split.note}" for split in (fold.train, fold.test) if split.note]
     notes: list[str] = []
     scorer, C = fit(
         report.recipe,
@@ -246,12 +256,12 @@ def _run_fold(
     number = {str(name): position for position, name in enumerate(classes)}
     known = [index for index in test if fold.test.label[index] in number]
     unseen = Counter(fold.test.label[index] for index in test if fold.test.label[index] not in number)
-    if unseen:
-        few = ", ".join(f"{name} ({count})" for name, count in unseen.most_common(5))
-        more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
-        notes.append(f"in test but not in training, and so counted as wrong: {few}{more}")
+    few = ", ".join(f"{name} ({count})" for name, count in unseen.most_common(NAMED))
+    few += f" and {len(unseen) - NAMED} more" if len(unseen) > NAMED else ""
     if not known:
-        raise DataError(f"{fold.test.name}: no clip has a label that occurs in {fold.train.name} ({few}{more})")
+        raise DataError(f"{fold.test.name}: no clip has a label that occurs in {fold.train.name}; it has {few}")
+    if unseen:
+        notes.append(f"labels seen only in test, whose clips count as wrong: {few}")
     report.notes += [f"{fold.name}: {note}" for note in notes]
     target = np.array([number[fold.test.label[index]] for index in known])
     found = single_label(scorer(np.stack([x_test[index] for index in known])), target)
@@ -284,6 +294,10 @@ def write_report(
 
 def fresh(model: Pretrained) -> Pretrained:
     """The model as it was before training, from its run's seed: what a probe owes to the architecture alone."""
-    state = make_state(model.cfg, Pretrain(model.cfg), model.mesh)
-    embedder = Embedder(model.cfg, model.mesh, weights(state), state["stats"])
-    return replace(model, step=0, embedder=embedder, state=state)
+    init = Pretrain(model.cfg).init
+    key = jax.random.key(model.cfg.seed)
+    with jax.set_mesh(model.mesh):
+        shardings = sharding.state_shardings(jax.eval_shape(init, key), model.mesh)
+        params, stats = jax.jit(init, out_shardings=shardings)(key)
+    embedder = Embedder(model.cfg, model.mesh, params, stats)
+    return replace(model, step=0, embedder=embedder, state={"params": params, "stats": stats})
