@@ -8,17 +8,19 @@ def run(args: list[str]) -> int:
     parser = make_parser(
         "evaluate",
         "Measures a run's checkpoint: zero-shot retrieval on its held-out clips; or, of a fine-tuned run, its "
-        "classification.",
-        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips",
+        "classification; or, with --probe, a classifier on its features.",
+        "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips\n"
+        "vatt evaluate runs/demo --probe esc50 --data ~/ESC-50",
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
+    parser.add_argument("--data", default="", help="folder of the data set, in its official layout")
     add_probe_options(parser)
     options = parser.parse_args(args)
-    before_jax()
     if options.probe:
         return run_probe(parser, options)
+    before_jax()
     from vatt.evals.run import evaluate_run
 
     console = make_console()

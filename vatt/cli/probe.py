@@ -2,7 +2,7 @@
 
 import argparse
 
-from vatt.cli import make_console
+from vatt.cli import before_jax, make_console
 
 NAMES = ("ucf101", "hmdb51", "esc50", "linear")
 CLASSIFIERS = ("svm", "logistic", "low_rank")  # of vatt.evals.probe.recipes, which is not imported for --help
@@ -14,8 +14,7 @@ def add_probe_options(parser: argparse.ArgumentParser) -> None:
         "A classifier on frozen features: the pooled [AGG] of a tower, before the heads. ucf101, hmdb51 and esc50 take "
         "a copy in its official layout and all official folds; linear takes any two labelled sources.",
     )
-    group.add_argument("--probe", choices=NAMES, help="which")
-    group.add_argument("--data", default="", metavar="DIR", help="the data set, or the source to train on (linear)")
+    group.add_argument("--probe", choices=NAMES, help="which, on --data: its copy; of linear, the source to train on")
     group.add_argument("--test", default="", metavar="SOURCE", help="the source to test on (linear)")
     group.add_argument(
         "--classifier",
@@ -44,6 +43,7 @@ def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
     if options.probe == "linear" and options.folds:
         parser.error("--probe linear has no folds")
 
+    before_jax()
     from vatt.data.sources import open_clips
     from vatt.evals.pretrained import load
     from vatt.evals.probe import PROBES, Fold, fresh, labelled, published, recipe, run_folds, write_report

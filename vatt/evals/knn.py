@@ -86,7 +86,7 @@ def _knn(train, train_labels, test, test_labels, k: int, *, leave_one_out: bool)
         if known.any():
             target = np.searchsorted(classes, test_labels[start : start + block][known])
             correct += single_label((weight @ votes_of)[known], target, top=(1,))["top_1"] * known.sum()
-    return {"knn_top_1": correct / len(test), "knn_clips": len(test)}
+    return {"knn_top_1": float(correct / len(test)), "knn_clips": len(test)}
 
 
 def _rows(features, labels: Sequence | np.ndarray, name: str) -> np.ndarray:
