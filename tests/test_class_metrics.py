@@ -67,7 +67,7 @@ def test_multi_label_is_scikit_learns_over_the_classes_that_count():
     assert got["mAP"] == pytest.approx(100 * average_precision_score(target[:, some], scores[:, some]))
     assert got["AUC"] == pytest.approx(100 * roc_auc_score(target[:, both], scores[:, both]))
     assert (got["classes"], got["skipped"], got["skipped_for_AUC"], got["items"]) == (5, 1, 2, 40)
-    areas = roc_auc_score(target[:, both], scores[:, both], average=None)
+    areas = roc_auc_score(target[:, both], scores[:, both], average=None)  # pyright: ignore[reportArgumentType]
     assert got["mean_d_prime"] == pytest.approx(np.mean(2**0.5 * norm.ppf(areas)))
     assert got["d_prime_of_AUC"] == pytest.approx(2**0.5 * norm.ppf(np.mean(areas)))
 

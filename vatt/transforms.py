@@ -32,7 +32,7 @@ def to_model(batch: dict, cfg: RunConfig, key: jax.Array | None, *, first: int =
         `audio_mask` [B] bool (absent: all valid). Any may be missing. Video without a box and audio in floats are
         taken to be ready, and pass as they are; so does every other key.
       cfg: `clip`, `augment`, and the type that the model computes in.
-      key: for augmentation. None: none of it, as in evaluation.
+      key: for augmentation: one for all, or [B], one a row. None: none of it, as in evaluation.
       first: the row of the whole batch with which this one begins, if it is a part: what is drawn for a row depends on
         key and row alone.
 
@@ -41,7 +41,7 @@ def to_model(batch: dict, cfg: RunConfig, key: jax.Array | None, *, first: int =
       by a little), 0 in the rows that are masked; and what passes.
     """
     out = {name: x for name, x in batch.items() if name not in ("video_box", "video_colour")}
-    pictures, sound = (None, None) if key is None else jax.random.split(key)
+    pictures, sound = (None, None) if key is None else _two(key)
     if "video_box" in batch:
         out["video"] = _video(batch, cfg, pictures, first)
     if "audio" in batch and batch["audio"].dtype == jnp.int16:
@@ -59,7 +59,13 @@ def _masked(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
 
+def _two(key: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.split, out_axes=1)(key) if key.ndim else jax.random.split(key)
+
+
 def _row_keys(key: jax.Array, rows: int, first: int) -> jax.Array:
+    if key.ndim:
+        return key
     return jax.vmap(functools.partial(jax.random.fold_in, key))(first + jnp.arange(rows))
 
 

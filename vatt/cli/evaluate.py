@@ -1,6 +1,7 @@
 """`vatt evaluate`: a run's own metric, a probe on its features, or a published retrieval protocol."""
 
 from vatt.cli import before_jax, make_console, make_parser, protocols
+from vatt.cli.probe import add_probe_options, run_probe
 from vatt.evals.protocols import NAMES
 
 
@@ -8,8 +9,10 @@ def run(args: list[str]) -> int:
     parser = make_parser(
         "evaluate",
         "Measures a run's checkpoint: zero-shot retrieval on its held-out clips; or, of a fine-tuned run, its "
-        "classification; or, with --retrieval, a published protocol on your own copy of its data set.",
+        "classification; or, with --probe, a classifier on its features; or, with --retrieval, a published protocol on "
+        "your own copy of its data set.",
         "vatt evaluate runs/demo\nvatt evaluate runs/demo --step best\nvatt evaluate runs/demo --source ~/clips\n"
+        "vatt evaluate runs/demo --probe esc50 --data ~/ESC-50\n"
         "vatt evaluate runs/mbs --retrieval msrvtt-1ka --data ~/msrvtt",
     )
     parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
@@ -20,7 +23,10 @@ def run(args: list[str]) -> int:
         "--post", choices=("none", "dual-softmax"), default="none", help="of --retrieval, reported apart"
     )
     parser.add_argument("--data", default="", help="folder of the data set, in its official layout")
+    add_probe_options(parser)
     options = parser.parse_args(args)
+    if options.probe:
+        return run_probe(parser, options)
     if options.retrieval:
         if not options.data:
             parser.error("--retrieval needs --data DIR, your copy of the data set")

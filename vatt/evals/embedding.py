@@ -28,8 +28,8 @@ class ByRows:
         self._rows = ROWS * mesh.size
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What the function gives of N rows: arrays [N ...]. Keys other than `INPUTS` and `MASKS` are passed over."""
-        arrays = {name: arrays[name] for name in (*INPUTS, *MASKS) if name in arrays}
+        """What the function gives of N rows: arrays [N ...]. Keys that no function takes are passed over."""
+        arrays = {name: arrays[name] for name in (*INPUTS, *MASKS, "seeds") if name in arrays}
         N = len(next(iter(arrays.values())))
         pending = []
         for start in range(0, N, self._rows):
@@ -48,19 +48,24 @@ class Embedder(ByRows):
         params = {name: value for name, value in params.items() if name != "loss"}
         super().__init__(functools.partial(_jitted(cfg, mesh), params, stats), mesh)
 
-    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def __call__(self, arrays: dict[str, np.ndarray], *, seeds: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of N clips, which may lack a modality.
 
         Args:
           arrays: any of `video` [N T 3P/2 P] with `video_box` [N 4] and `video_colour` [N], `audio` [N S], as
             `vatt.data.media.clip.decode_clip` gives them, and `text` [N L]. Other keys are passed over.
+          seeds: [N] uint32. Each clip is varied as in training (flip, colour, noise), by its own seed alone. None: as
+            it is.
 
         Returns:
           float32 arrays: `video`, `audio`, `text` [N D], the towers' features, before the heads; and what these give
           in the common spaces, `z_va`, `z_vt`, `z_av`, `z_at` (if the model has that head), `z_tv` [N E], not yet of
           unit length.
         """
-        return super().__call__({name: arrays[name] for name in INPUTS if name in arrays})
+        arrays = {name: arrays[name] for name in INPUTS if name in arrays}
+        if seeds is not None:
+            arrays["seeds"] = np.asarray(seeds, np.uint32)
+        return super().__call__(arrays)
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -117,7 +122,9 @@ def _filled(x: np.ndarray, rows: int) -> np.ndarray:
 @functools.cache
 def _jitted(cfg: Config, mesh: Mesh):
     def run(params: dict, stats: dict, arrays: dict) -> dict:
-        batch = to_model(arrays, cfg, None)
+        arrays = dict(arrays)
+        keys = jax.vmap(jax.random.key)(arrays.pop("seeds")) if "seeds" in arrays else None
+        batch = to_model(arrays, cfg, keys)
         return vatt.features(cfg.model, cfg.clip, params, stats, batch)
 
     return jax.jit(run, out_shardings=sharding.replicated(mesh))

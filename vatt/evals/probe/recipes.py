@@ -1,0 +1,94 @@
+"""The protocols as data: which splits of which data set, and how a classifier is trained and tested on features."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vatt.errors import ConfigError
+
+Classifier = Literal["svm", "logistic", "low_rank"]
+CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logistic", "low_rank")
+Seen = Literal["video", "audio"]
+SEEN: tuple[Seen, ...] = ("video", "audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a classifier is trained on frozen features, and tested."""
+
+    classifier: Classifier
+    passes: int  # times that every training clip is seen, varied as in pretraining; 0: its central window, unvaried
+    windows: int  # test windows, spread evenly over the clip; their scores are averaged
+    # strength of the fit, the inverse of regularisation; of several, the best in cross-validation on training clips
+    C: tuple[float, ...] = ()
+    steps: int = 0  # of the optimiser (low_rank)
+
+    def __post_init__(self):
+        if self.passes < 0 or self.windows < 1:
+            raise ConfigError(
+                f"a probe needs passes of 0 or more and at least one window, not {self.passes} and {self.windows}"
+            )
+        if self.classifier == "low_rank":
+            if self.steps < 1:
+                raise ConfigError(f"low_rank takes {self.steps} steps; it needs at least 1")
+        elif not self.C or min(self.C) <= 0:
+            raise ConfigError(f"{self.classifier} needs values of C above 0, not {self.C}")
+
+
+RECIPES: dict[Classifier, Recipe] = {
+    # MMV (Alayrac et al. 2020, arXiv 2006.16228, and its released evaluation): features standardised, squared hinge
+    # loss, one against the rest; ten augmented passes, ten windows, decision values averaged. It gives C for the sets
+    # that it names, below.
+    "svm": Recipe(classifier="svm", passes=10, windows=10, C=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
+    # As the SVM, with the softmax loss, by L-BFGS; probabilities averaged.
+    "logistic": Recipe(classifier="logistic", passes=10, windows=10, C=(1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
+    # VATT (appendix A.3.2, and its released code): see `classifiers.LowRank`.
+    "low_rank": Recipe(classifier="low_rank", passes=0, windows=4, steps=50_000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A published data set as it is probed.
+
+    dataset: a name of `vatt.data.builders`; folds: (training split, test split), each official.
+    group: of a clip's id, what it was cut from: in cross-validation such clips stay together.
+    C: what a protocol names for this set.
+    """
+
+    dataset: str
+    folds: tuple[tuple[str, str], ...]
+    modalities: tuple[Seen, ...]
+    group: Callable[[str], str]
+    C: dict[Classifier, tuple[float, ...]] = field(default_factory=dict)
+
+
+PROBES: dict[str, Probe] = {
+    "ucf101": Probe(
+        dataset="ucf101",
+        folds=(("train1", "test1"), ("train2", "test2"), ("train3", "test3")),
+        modalities=("video",),
+        group=lambda id: id.rpartition("_c")[0],  # v_ApplyEyeMakeup_g01_c01: the first clip of the group's
+        C={"svm": (1e-3,)},  # MMV's released evaluation on UCF101
+    ),
+    "hmdb51": Probe(
+        dataset="hmdb51",
+        folds=(("train1", "test1"), ("train2", "test2"), ("train3", "test3")),
+        modalities=("video",),
+        group=lambda id: id.rsplit("_", 6)[0],  # April_09_brush_hair_u_nm_np1_ba_goo_0: the film, and what is seen
+        C={"svm": (1e-4, 2e-4, 3e-4)},  # the span that DMVR's example of MMV on HMDB51 names
+    ),
+    "esc50": Probe(
+        dataset="esc50",
+        folds=tuple((f"train{fold}", f"fold{fold}") for fold in range(1, 6)),
+        modalities=("audio",),
+        group=lambda id: id.partition("-")[0],  # 1-100032-A-0: the fold, in which a recording lies whole
+    ),
+}
+
+
+def recipe(classifier: Classifier, *, probe: Probe | None = None, **changes) -> Recipe:
+    """The recipe of a classifier, with what the protocol names for a data set, and then with changes."""
+    named = {"C": probe.C[classifier]} if probe and classifier in probe.C else {}
+    return dataclasses.replace(RECIPES[classifier], **named | changes)
