@@ -10,8 +10,7 @@ from vatt.cli import before_jax, make_console, make_parser
 def run(args: list[str]) -> int:
     parser = make_parser(
         "classify",
-        "Tells which of some labels a file is nearest to. The labels are words: of a pretrained run no training for them "
-        "is needed.",
+        "Tells which of some labels a file is nearest to. The labels are words, and no training for them is needed.",
         'vatt classify runs/demo video.mp4 --labels "red circle,blue square,green ring"\n'
         'vatt classify runs/demo *.mp4 --labels labels.txt --template "a {}" --template "we see a {}" --json',
     )
@@ -99,14 +98,15 @@ def read_labels(given: str) -> list[str]:
 def _print(console, result, top: int) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    title = f"{result.path} ({result.modality}, {result.windows} windows)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    print(f"{result.path}: by {result.modality}, {result.windows} windows")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("label")
     table.add_column("probability", justify="right")
     shown = list(result.probabilities.items())
     for label, share in shown[:top]:
-        table.add_row(label, f"{share:.3f}")
+        table.add_row(Text(label), f"{share:.3f}")
     if len(shown) > top:
         rest = sum(share for _, share in shown[top:])
         table.add_row(f"{len(shown) - top} others", f"{rest:.3f}", style="dim")

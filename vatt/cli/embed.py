@@ -44,10 +44,10 @@ def run(args: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=0, help="threads that decode (default: one a core)")
     parser.add_argument("--format", choices=tuple(FORMATS.values()), help="default: by the name of OUT")
     options = parser.parse_args(args)
+    check_output(Path(options.output))
     format: Any = options.format or FORMATS.get(Path(options.output).suffix.lower())
     if format is None:
         parser.error(f"-o {options.output}: its name ends in neither .parquet nor .safetensors; give --format")
-    check_output(Path(options.output))
     before_jax()
     from vatt.data.files import list_media
     from vatt.evals.embed import embed

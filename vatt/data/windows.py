@@ -72,26 +72,23 @@ def decode_windows(item: Item, starts: Sequence[float], clip: ClipConfig, *, hop
       starts: seconds from the start of the file, `hop` apart.
       clip, canvas: as of `decode_clip`.
     """
-    if len(starts) > 1:
-        try:
-            return _cut(_decode(item, starts[0], _longer(clip, len(starts), hop), canvas), starts, clip, hop)
-        except MediaError:
-            pass  # then each on its own tells which of them it is
-    return [_decode_window(item, start, clip, canvas) for start in starts]
-
-
-def _decode_window(item: Item, start: float, clip: ClipConfig, canvas: int) -> Window:
     try:
-        return Window(start=start, clip=_decode(item, start, clip, canvas))
+        long = replace(
+            clip,
+            frames=clip.frames + round((len(starts) - 1) * (hop or clip.seconds) * clip.fps),
+            samples=clip.samples + round((len(starts) - 1) * (hop or clip.seconds) * clip.sample_rate),
+        )
+        return _cut(_decode(item, starts[0], long, canvas), starts, clip, hop)
     except MediaError as error:
-        wanted = {"video": item.has_video, "audio": item.has_audio}
-        if not all(wanted.values()):
-            return Window(start=start, clip={}, errors={name: error for name in wanted if wanted[name]})
-    parts = [
-        _decode_window(replace(item, has_video=name == "video", has_audio=name == "audio"), start, clip, canvas)
-        for name in wanted
-    ]
-    return Window(start=start, clip=parts[0].clip | parts[1].clip, errors=parts[0].errors | parts[1].errors)
+        failure = error
+    # Each modality for itself, so that its bytes do not depend on what is wrong with the other; then each window.
+    if item.has_video and item.has_audio:
+        halves = replace(item, has_audio=False), replace(item, has_video=False)
+        pairs = zip(*(decode_windows(half, starts, clip, hop=hop, canvas=canvas) for half in halves), strict=True)
+        return [Window(start=v.start, clip=v.clip | a.clip, errors=v.errors | a.errors) for v, a in pairs]
+    if len(starts) > 1:
+        return [window for start in starts for window in decode_windows(item, [start], clip, hop=hop, canvas=canvas)]
+    return [Window(start=starts[0], clip={}, errors={"video" if item.has_video else "audio": failure})]
 
 
 def _decode(item: Item, start: float, clip: ClipConfig, canvas: int) -> dict[str, np.ndarray]:
@@ -101,17 +98,10 @@ def _decode(item: Item, start: float, clip: ClipConfig, canvas: int) -> dict[str
     return {name: x for name, x in decoded.items() if name.startswith(tuple(wanted)) and not name.endswith("_mask")}
 
 
-def _longer(clip: ClipConfig, count: int, hop: float) -> ClipConfig:
-    """A clip that spans so many windows."""
-    return replace(
-        clip,
-        frames=clip.frames + round((count - 1) * (hop or clip.seconds) * clip.fps),
-        samples=clip.samples + round((count - 1) * (hop or clip.seconds) * clip.sample_rate),
-    )
-
-
 def _cut(long: dict[str, np.ndarray], starts: Sequence[float], clip: ClipConfig, hop: float) -> list[Window]:
     """Copies, so that no window keeps the whole of it in memory."""
+    if len(starts) == 1:
+        return [Window(start=starts[0], clip=long)]
     hop = hop or clip.seconds
     windows = []
     for i, start in enumerate(starts):

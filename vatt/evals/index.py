@@ -134,7 +134,8 @@ def batch(
 def concatenated(about: About, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """All rows in one batch."""
     if not batches:
-        return pa.RecordBatch.from_pylist([], about.schema)
+        none = np.zeros(0)
+        return batch(about, "", "", "", start=none, end=none, vectors=np.zeros((0, 0), np.float32))
     return pa.Table.from_batches(batches, about.schema).combine_chunks().to_batches()[0]
 
 

@@ -1,8 +1,8 @@
 """Zero-shot classification: which of some labels, written as words, a file is nearest to.
 
-A label is put into prompt templates; the unit vectors of the prompts are averaged and brought to unit length (Radford et
-al. 2021, section 3.1.4). A file is the mean of its windows, brought to unit length. The probabilities are a softmax over
-cosines divided by the temperature that the model was trained with.
+A label is put into prompt templates; the unit vectors of the prompts are averaged and brought to unit length (Radford
+et al. 2021, section 3.1.4). A file is the mean of its windows, brought to unit length. The probabilities are a softmax
+over cosines divided by the temperature that the model was trained with.
 """
 
 import itertools
@@ -70,10 +70,8 @@ def check_known(model: Pretrained, labels: Sequence[str]) -> None:
     """Raises DataError if a label holds no word that the model knows."""
     hopeless = [label for label in labels if {*words(label)} == {*model.tokenizer.unknown(label)}]
     if hopeless:
-        raise DataError(
-            f"the model knows no word of {', '.join(repr(label) for label in hopeless)}; name what is meant in words of "
-            "its vocabulary"
-        )
+        named = ", ".join(repr(label) for label in hopeless)
+        raise DataError(f"the model knows no word of {named}; name what is meant in words of its vocabulary")
 
 
 def unseen(model: Pretrained, labels: Sequence[str], templates: Sequence[str] = TEMPLATES) -> list[str]:
@@ -137,7 +135,7 @@ def classify(
         assert windows.vt is not None
         z = unit(windows.vt.mean(0))
         shares = softmax(targets @ z / model.temperature)
-        order = np.argsort(-shares, kind="stable")
+        order = [int(i) for i in np.argsort(-shares, kind="stable")]
         yield Classified(
             path=str(path),
             modality=chosen,
