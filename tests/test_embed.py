@@ -40,7 +40,7 @@ SMALL_PARTS = textwrap.dedent("""
 def media(demo_media, tmp_path_factory):
     """A folder with a film, clips with captions, and whatever else people have."""
     folder, rng = tmp_path_factory.mktemp("media"), np.random.default_rng(0)
-    for number, clip in enumerate(sorted((demo_media / "heldout").glob("*.mp4"))[:4]):
+    for number, clip in enumerate(sorted((demo_media / "heldout").glob("*.mp4"))[:2]):
         shutil.copy(clip, folder / f"demo{number}.mp4")
         shutil.copy(clip.with_suffix(".srt"), folder / f"demo{number}.srt")
     pictures = [rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(150)]
@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(index):
     assert "video of " in found["damaged.mp4"]["damaged"]
     paths = {os.path.basename(path) for path in read_index(index).paths}
     assert paths == {
-        "damaged.mp4", "demo0.mp4", "demo1.mp4", "demo2.mp4", "demo3.mp4", "long.mp4", "mute.mp4", "silent.mp4",
+        "damaged.mp4", "demo0.mp4", "demo1.mp4", "long.mp4", "mute.mp4", "silent.mp4",
         "still.png", "tone.wav",
     }  # fmt: skip
 
@@ -157,7 +157,7 @@ def test_neither_batch_nor_workers_nor_order_changes_a_byte(index, media, tiny_r
     inside = [path for path in media.iterdir() if path.suffix not in (".srt", ".txt")]
     random.Random(options[1]).shuffle(inside)
     out = tmp_path / "emb.parquet"
-    given = [media / "demo2.mp4", *inside]  # one of them twice
+    given = [media / "demo1.mp4", *inside]  # one of them twice
     assert embed(tiny_run, *given, "-o", out, "--hop", "0.5", "--modalities", "text", "audio", "video", *options) == 0
     assert out.read_bytes() == index.read_bytes()
     assert errors(out) == errors(index)
@@ -209,7 +209,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tiny_run, me
     killed = 0
     for _ in range(kills):
         done = len(list(partial.glob("*.arrow")))
-        killed += run_killed(tiny_run, media, out, rng.randint(done, min(done + 3, 11)), rng.random() * 0.05)
+        killed += run_killed(tiny_run, media, out, rng.randint(done, min(done + 3, 9)), rng.random() * 0.05)
     assert killed == kills or out.exists()
     assert killed >= 1
     kept = len(list(partial.glob("*.arrow")))
@@ -227,7 +227,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tiny_run, media, index, tmp_p
 
     def interrupted(self, state, windows, batch_size):
         seen.append(state.path)
-        if len(set(seen)) > 5:
+        if len(set(seen)) > 4:
             raise KeyboardInterrupt
         return real(self, state, windows, batch_size)
 
@@ -239,7 +239,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tiny_run, media, index, tmp_p
     assert "the same command goes on" in capsys.readouterr().err
     assert len(list((tmp_path / "emb.parquet.partial").glob("*.arrow"))) == 1
     assert embed(tiny_run, media, "-o", out, *options) == 0
-    assert "4 files before" in capsys.readouterr().out
+    assert "3 files before" in capsys.readouterr().out
     assert out.read_bytes() == index.read_bytes()
 
 
