@@ -1,5 +1,6 @@
 """Zero-shot classification through the command line, and its formulas."""
 
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -7,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import vatt
 from tests.oddfiles import picture, text, tone, write
 from vatt.cli import main
 from vatt.data.demo import COMBINATIONS
 from vatt.errors import ConfigError, DataError, MediaError
+from vatt.evals import pretrained
 from vatt.evals.zeroshot import (
     Clips,
     check_templates,
@@ -26,9 +27,17 @@ from vatt.evals.zeroshot import (
 LABELS = ("red circle", "blue square", "green ring")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loaded():
+    """Each run is loaded once, for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrained, "load", functools.cache(pretrained.load))
+        yield
+
+
 @pytest.fixture(scope="module")
 def model(tiny_run):
-    return vatt.load(tiny_run)
+    return pretrained.load(str(tiny_run), step="latest")
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +146,8 @@ def test_sound_is_told_where_the_model_leads_it_to_text(model, tmp_path):
     (asked,) = classify(model, [tmp_path / "mute.mp4"], LABELS, modality="audio")
     assert isinstance(asked, MediaError)
     assert asked.kind == "no_audio"
-    heads = model.cfg.model.heads
-    deaf = replace(
-        model, cfg=replace(model.cfg, model=replace(model.cfg.model, heads=replace(heads, audio_text=False)))
-    )
+    silent = replace(model.cfg.model, heads=replace(model.cfg.model.heads, audio_text=False))
+    deaf = replace(model, cfg=replace(model.cfg, model=silent))
     (error,) = classify(deaf, [tmp_path / "tone.wav"], LABELS)
     assert isinstance(error, MediaError)
     assert error.kind == "no_video"
