@@ -310,9 +310,11 @@ def test_safetensors_hold_the_same(index, media, tiny_run, tmp_path):
             assert texts == found.text[rows].tolist()
 
 
-def test_manifests_and_tars_are_embedded_too(tiny_run, demo_media, tmp_path):
+def test_manifests_and_tars_are_embedded_too(tiny_run, demo_media, media, tmp_path):
     clips = sorted((demo_media / "heldout").glob("*.mp4"))[:2]
-    (tmp_path / "rows.csv").write_text(f"path,start,end,caption\n{clips[0]},0.25,1.4,a red circle\n")
+    long = media / "films" / "long.mp4"
+    lines = [f"{clips[0]},0.25,1.4,a red circle", f"{long},0,4,", f"{long},0.5,3.2,"]
+    (tmp_path / "rows.csv").write_text("\n".join(["path,start,end,caption", *lines]) + "\n")
     with tarfile.open(tmp_path / "some.tar", "w") as tar:
         tar.add(clips[1], "clip.mp4")
     out = tmp_path / "emb.parquet"
@@ -323,7 +325,9 @@ def test_manifests_and_tars_are_embedded_too(tiny_run, demo_media, tmp_path):
     assert found.start[row & (found.modality == "video")].min() == 0.25
     assert found.end[row].max() < 1.41
     assert found.text[row & (found.modality == "text")].tolist() == ["a red circle"]
-    assert set(found.paths) == {str(clips[0]), f"{tmp_path / 'some.tar'}: clip.mp4"}
+    starts = found.start[(found.paths == str(long)) & (found.space == "vt")]  # of rows that overlap
+    np.testing.assert_allclose(starts, [0, 0.5, 1.024, 1.524, 2.048, 2.176, 2.976], atol=1e-6)
+    assert set(found.paths) == {str(clips[0]), str(long), f"{tmp_path / 'some.tar'}: clip.mp4"}
 
 
 def test_errors_name_what_is_wrong_before_any_work(tiny_run, demo_media, tmp_path, capsys):

@@ -142,3 +142,18 @@ def test_runs_that_are_none_are_refused(tiny_run, tmp_path):
         vatt.load(tmp_path / "run")
     with pytest.raises(CheckpointError, match="7"):
         vatt.load(tiny_run, step=7)
+
+
+def test_the_example_of_the_readme(tiny_run, clip, film):
+    model = vatt.load(tiny_run)
+    film = model.embed_video(film, hop=0.5)  # windows: film.start, film.end in seconds
+    words = model.embed_text(["a red circle", "a blue square"])  # [2 E], unit vectors
+    scores = film.vt @ words.T  # [windows 2], cosines
+    best = scores[:, 0].argmax()
+    print(f"most like a red circle from {film.start[best]:.1f} to {film.end[best]:.1f} s: {scores[best, 0]:.2f}")
+
+    sound = model.embed_audio(clip)
+    heard = film.va @ sound.va.mean(axis=0)  # which windows sound like that file
+    assert scores.shape == (len(film.start), 2)
+    assert heard.shape == film.start.shape
+    assert np.abs(scores).max() <= 1.001
