@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -185,7 +186,7 @@ def test_python_gives_the_bytes_of_the_command_line(index, media, tiny_run):
 def run_killed(tiny_run, media, out, after: int, delay: float) -> bool:
     """Starts to embed, and kills it when some files are done. Whether it was killed before it ended."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SMALL_PARTS, "embed", tiny_run, str(media), "-o", str(out), "--hop", "0.1",
+        [sys.executable, "-c", SMALL_PARTS, "embed", tiny_run, str(media), "-o", str(out), "--hop", "0.2",
          "--batch-size", "4"],
         cwd=ROOT, env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"}, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
@@ -204,7 +205,7 @@ def run_killed(tiny_run, media, out, after: int, delay: float) -> bool:
 @pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tiny_run, media, tmp_path, kills):
     straight, out, rng = tmp_path / "straight.parquet", tmp_path / "killed.parquet", random.Random(kills)
-    assert embed(tiny_run, media, "-o", straight, "--hop", "0.1") == 0
+    assert embed(tiny_run, media, "-o", straight, "--hop", "0.2") == 0
     partial = tmp_path / "killed.parquet.partial"
     killed = 0
     for _ in range(kills):
@@ -214,7 +215,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tiny_run, me
     assert killed >= 1
     kept = len(list(partial.glob("*.arrow")))
     assert kept or out.exists()
-    assert embed(tiny_run, media, "-o", out, "--hop", "0.1") == 0
+    assert embed(tiny_run, media, "-o", out, "--hop", "0.2") == 0
     assert out.read_bytes() == straight.read_bytes()
     assert errors(out) == errors(straight)
     assert not partial.exists()
@@ -231,7 +232,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tiny_run, media, index, tmp_p
             raise KeyboardInterrupt
         return real(self, state, windows, batch_size)
 
-    options = ("--hop", "0.5", "--modalities", "video", "audio", "text", "--batch-size", "1")
+    options = ("--hop", "0.5", "--modalities", "video", "audio", "text", "--batch-size", "4")
     out = tmp_path / "emb.parquet"
     with monkeypatch.context() as patch:
         patch.setattr(module._Work, "take", interrupted)
@@ -239,7 +240,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tiny_run, media, index, tmp_p
     assert "the same command goes on" in capsys.readouterr().err
     assert len(list((tmp_path / "emb.parquet.partial").glob("*.arrow"))) == 1
     assert embed(tiny_run, media, "-o", out, *options) == 0
-    assert "3 files before" in capsys.readouterr().out
+    assert re.search(r"[1-3] files before", capsys.readouterr().out)
     assert out.read_bytes() == index.read_bytes()
 
 
