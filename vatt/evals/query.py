@@ -119,11 +119,11 @@ def embed_query(model: Pretrained, query: str, kind: str) -> Query:
     except MediaError as error:
         if error.kind in ("no_video", "silent", "no_audio"):
             other = "audio" if kind == "video" else "video"
-            raise MediaError(query, f"{error.reason}; to search by its {other}, add --{other}", error.kind) from error
+            raise MediaError(query, f"{error.reason}; search by its {other} instead (--{other})", error.kind) from error
         raise
     vectors = {"va": windows.va, "vt": windows.vt}
     count = len(windows.start)
-    notes = (f"the mean of {count} windows of {query}",) if count > 1 else ()
+    notes = (f"the query is the mean of {count} windows of the file",) if count > 1 else ()
     return Query(kind, {space: unit(x.mean(axis=0)) for space, x in vectors.items() if x is not None}, notes)
 
 
