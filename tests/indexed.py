@@ -4,32 +4,31 @@ import functools
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from tests.media import small_demo
+from vatt.evals.index import About, batch, write_index
 from vatt.evals.pretrained import Pretrained, load
 from vatt.train import loop
 
 
 def write_rows(path: Path, rows: list[dict], **about) -> Path:
-    """An index of these rows (modality, space, path, start, end, vector, and text if any), laid out as vatt embed does."""
-    about = {"version": "1", "model": "0" * 16, "run": "nowhere", "step": "6", "seconds": "1.0", "hop": "1.0"} | about
-    model = pa.array([about["model"]] * len(rows)).dictionary_encode()
-    columns = {
-        "path": pa.array([str(row["path"]) for row in rows], pa.string()),
-        "modality": pa.array([row["modality"] for row in rows], pa.string()),
-        "space": pa.array([row["space"] for row in rows], pa.string()),
-        "start": pa.array([row["start"] for row in rows], pa.float64()),
-        "end": pa.array([row["end"] for row in rows], pa.float64()),
-        "vector": pa.array([list(map(float, row["vector"])) for row in rows], pa.list_(pa.float32())),
-        "text": pa.array([row.get("text") for row in rows], pa.string()),
-        "model": model,
-    }
-    metadata = {f"vatt.{name}": str(value) for name, value in about.items()}
-    table = pa.table(columns).replace_schema_metadata(metadata)
-    pq.write_table(table, path, row_group_size=max(1, len(rows) // 3))
+    """An index of these rows: path, modality, space, start, end, vector, and text if any."""
+    given = About(**{"run": "nowhere", "step": 6, "model": "0" * 16, "seconds": 1.0, "hop": 1.0} | about)
+    batches = [
+        batch(
+            given,
+            str(row["path"]),
+            row["modality"],
+            row["space"],
+            start=np.array([row["start"]]),
+            end=np.array([row["end"]]),
+            vectors=np.asarray(row["vector"])[None],
+            text=[row["text"]] if "text" in row else None,
+        )
+        for row in rows
+    ]
+    write_index(path, given, batches)
     return path
 
 
@@ -39,7 +38,9 @@ def file_rows(model: Pretrained, path: Path) -> list[dict]:
     for modality, windows in (("audio", model.embed_audio(path)), ("video", model.embed_video(path))):
         for space in ("va", "vt"):
             vectors = getattr(windows, space)
-            for start, end, vector in zip(windows.start, windows.end, vectors if vectors is not None else ()):
+            if vectors is None:
+                continue
+            for start, end, vector in zip(windows.start, windows.end, vectors, strict=True):
                 where = {"path": path.absolute(), "modality": modality, "space": space}
                 rows.append(where | {"start": float(start), "end": float(end), "vector": vector})
     return rows
@@ -52,7 +53,7 @@ def tiny_index(media: Path) -> tuple[Path, Pretrained]:
     loop.pretrain(small_demo(media, run), Console(quiet=True))
     model = load(run)
     rows = [row for path in sorted((media / "heldout").glob("*.mp4")) for row in file_rows(model, path)]
-    about = {"model": model.hash, "run": run.absolute(), "step": model.step, "seconds": model.cfg.clip.seconds}
+    about = {"model": model.hash, "run": str(run.absolute()), "step": model.step, "seconds": model.cfg.clip.seconds}
     return write_rows(media / "tiny.parquet", rows, **about), model
 
 

@@ -15,8 +15,8 @@ from vatt.evals.embedding import unit
 from vatt.evals.pretrained import Pretrained, load
 from vatt.evals.rows import Pair, StoredIndex
 
-# What each kind of query looks for unless told otherwise. A video finds video alone: its likeness to sound is on another
-# scale, so that one of the two would always come first.
+# What each kind of query looks for unless told otherwise. A video finds video alone: its likeness to sound is on
+# another scale, so that one of the two would always come first.
 FINDS = {"text": ("video", "audio"), "audio": ("video", "audio"), "video": ("video",)}
 WINDOWS = 16  # most windows of a file that make a query
 
@@ -68,8 +68,8 @@ def wanted_pairs(index: StoredIndex, kind: str, modalities: Collection[str] = ()
         looked = " or ".join(f"{modality} in {space}" for space, modality in pairs)
         holds = ", ".join(f"{modality} in {space}" for space, modality in index.pairs)
         raise DataError(
-            f"{index.path}: a query by {kind} is compared with {looked}, and this index holds {holds}. Ask by something "
-            "else, name other --modalities, or embed the files again with what is missing"
+            f"{index.path}: a query by {kind} is compared with {looked}, and this index holds {holds}. Ask by "
+            "something else, name other --modalities, or embed the files again with what is missing"
         )
     return held
 
@@ -93,9 +93,9 @@ def load_model(index: StoredIndex, run: str = "") -> Pretrained:
         ) from error
     if model.hash != index.model:
         raise CheckpointError(
-            f"{index.path} was made by the model {index.model}, and {place} at step {model.step} is {model.hash}: their "
-            f"vectors do not compare. Name the run that made it with --run, or embed again: vatt embed {place} FILE ... "
-            f"-o {index.path.name}"
+            f"{index.path} was made by the model {index.model}, and {place} at step {model.step} is {model.hash}: "
+            "their vectors do not compare. Name the run that made it with --run, or embed again: "
+            f"vatt embed {place} FILE ... -o {index.path.name}"
         )
     return model
 

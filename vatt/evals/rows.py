@@ -1,4 +1,4 @@
-"""The index that `vatt embed` writes, read so that its vectors need not be in memory: the rest of it is, which is small.
+"""The index that `vatt embed` writes, read for search: its vectors need not be in memory, and the rest of it is small.
 
 Rows are named by their number in the file, throughout search.
 """
@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vatt.errors import DataError
+from vatt.evals.index import FIELDS, VERSION
 
-VERSION = "1"
-COLUMNS = ("path", "modality", "space", "start", "end", "text", "vector")
 BATCH = 1 << 16  # rows decoded at a time: 64 MB at a width of 256
 
 Pair = tuple[str, str]  # a space, and a modality whose rows lie in it
@@ -72,18 +71,27 @@ class StoredIndex:
         """
         rows = self.rows(pairs)
         first = 0
-        with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(BATCH, columns=["vector"]):
-                begin, end = np.searchsorted(rows, [first, first + len(batch)])
-                if end > begin:
-                    yield rows[begin:end], self._vectors(batch.column("vector"), rows[begin:end] - first)
-                first += len(batch)
+        for column in self._columns():
+            begin, end = np.searchsorted(rows, [first, first + len(column)])
+            if end > begin:
+                yield rows[begin:end], self._vectors(column, rows[begin:end] - first)
+            first += len(column)
+
+    def _columns(self) -> Iterator[pa.Array]:
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(BATCH, columns=["vector"]):
+                    yield batch.column(0)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{self.path}: is damaged ({error}); make it anew with vatt embed") from error
 
     def _vectors(self, column: pa.Array, rows: np.ndarray) -> np.ndarray:
         taken = column if len(rows) == len(column) else column.take(pa.array(rows))
         widths = np.unique(taken.value_lengths().to_numpy(zero_copy_only=False))
         if len(widths) != 1:
-            raise DataError(f"{self.path}: its vectors are {widths.tolist()} wide within one space; embed again")
+            raise DataError(
+                f"{self.path}: vectors of one space are {widths.tolist()} wide; make it anew with vatt embed"
+            )
         return taken.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(rows), -1)
 
 
@@ -94,27 +102,22 @@ def open_index(path: str | Path) -> StoredIndex:
       DataError: no such file, or one that `vatt embed` of this version did not write, or an empty one.
     """
     path = Path(path).expanduser()
+    again = "make it anew with vatt embed"
     try:
         with pq.ParquetFile(path, read_dictionary=["path", "modality", "space"]) as file:
-            about = {
-                k.decode(): v.decode() for k, v in (file.schema_arrow.metadata or {}).items() if k != b"ARROW:schema"
-            }
-            lacking = [name for name in COLUMNS if name not in file.schema_arrow.names]
-            if "vatt.model" not in about or lacking:
-                what = f"has no column {lacking[0]}" if lacking else "does not say which model made it"
-                raise DataError(
-                    f"{path}: not an index: it {what}. Make one with vatt embed RUN FILE ... -o {path.name}"
-                )
+            schema = file.schema_arrow
+            about = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
             if about.get("vatt.version") != VERSION:
-                raise DataError(
-                    f"{path}: an index of version {about.get('vatt.version')}; this vatt reads version {VERSION}. "
-                    "Embed again, or use the vatt that made it"
-                )
-            table = file.read([name for name in COLUMNS if name != "vector"]).unify_dictionaries()
+                known = "vatt.version" in about
+                what = f"an index of version {about['vatt.version']}" if known else "no index that vatt embed made"
+                raise DataError(f"{path}: {what}; this version of vatt reads version {VERSION}: {again}")
+            if lacking := [name for name in FIELDS.names if name not in schema.names]:
+                raise DataError(f"{path}: has no column {lacking[0]!r}; {again}")
+            table = file.read([name for name in FIELDS.names if name not in ("vector", "model")]).unify_dictionaries()
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such index; make one with vatt embed RUN FILE ... -o {path}") from error
+        raise DataError(f"{path}: no such index; make one with vatt embed RUN FILE ... -o {path.name}") from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]}); {again}") from error
     if not len(table):
         raise DataError(f"{path}: holds no rows; was anything embedded?")
     coded = {}
@@ -124,10 +127,10 @@ def open_index(path: str | Path) -> StoredIndex:
         coded[name] = array.dictionary.to_pylist(), array.indices.to_numpy(zero_copy_only=False)
     return StoredIndex(
         path=path,
-        run=about.get("vatt.run", ""),
-        step=about.get("vatt.step", "latest"),
+        run=about["vatt.run"],
+        step=about["vatt.step"],
         model=about["vatt.model"],
-        seconds=float(about.get("vatt.seconds", "nan")),
+        seconds=float(about["vatt.seconds"]),
         files=coded["path"][0],
         file=coded["path"][1],
         modalities=coded["modality"][0],

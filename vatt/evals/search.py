@@ -120,8 +120,13 @@ class Searcher:
 
 
 def cosines(vectors: np.ndarray, query: np.ndarray, index: StoredIndex) -> np.ndarray:
-    """Dot products of unit vectors [M E] with one [E]. einsum sums every row alike, as a matrix product does not, and is
-    as fast: both wait for memory. [M] float32"""
+    """Dot products of unit vectors [M E] with one [E]. [M] float32
+
+    einsum sums every row alike, as a matrix product does not, and is as fast: both wait for memory.
+    """
     if vectors.shape[1] != len(query):
         raise DataError(f"{index.path}: its vectors are {vectors.shape[1]} wide, and the query's {len(query)}")
-    return np.einsum("me,e->m", vectors, query)
+    scores = np.einsum("me,e->m", vectors, query)
+    if not np.isfinite(scores).all():
+        raise DataError(f"{index.path}: holds vectors that are NaN or infinite; make it anew with vatt embed")
+    return scores
