@@ -78,16 +78,14 @@ def test_hits_are_those_of_brute_force_whatever_the_blocks(tmp_path, small_block
 
 
 def test_ties_go_to_the_earlier_row_wherever_blocks_end(tmp_path, small_blocks):
-    same = unit_rows(1, 131)[0]
-    rows = [
-        {"path": f"/m/{i:03d}.wav", "modality": "audio", "space": "va", "start": 0.0, "end": 1.0, "vector": same}
-        for i in range(150)
-    ]
+    near, far = unit_rows(2, 131)
+    place = {"modality": "audio", "space": "va", "start": 0.0, "end": 1.0}
+    rows = [{"path": f"/m/{i:03d}.wav", "vector": (near, far)[i % 3 == 1]} | place for i in range(300)]
     index = open_index(write_rows(tmp_path / "emb.parquet", rows))
-    query = Query("audio", {"va": unit_rows(1, 131, seed=1)[0]})
-    hits = Searcher(index).search(query, [("va", "audio")], k=150)
-    assert [hit.row for hit in hits] == list(range(150))
-    assert len({hit.score for hit in hits}) == 1
+    query = Query("audio", {"va": (near + unit_rows(1, 131, seed=1)[0]) / 2})
+    hits = Searcher(index).search(query, [("va", "audio")], k=300)
+    assert [hit.row for hit in hits] == sorted(range(300), key=lambda i: (i % 3 == 1, i))
+    assert len({hit.score for hit in hits}) == 2
 
 
 def test_windows_that_overlap_by_more_than_half_are_one_hit(tmp_path):
@@ -160,8 +158,7 @@ def test_the_approximate_index_finds_the_same_with_the_same_scores_and_is_built_
     exact, approximate = Searcher(index), Searcher(index, nearest=nearest)
     for vector in unit_rows(20, 4):
         assert approximate.search(words(*vector), VT, k=5) == exact.search(words(*vector), VT, k=5)
-    everything = approximate.search(words(1, 0, 0, 0), [("vt", "video")], k=300)  # more than are asked for at first
-    assert len(everything) == 300
+    assert len(approximate.search(words(1, 0, 0, 0), [("vt", "video")], k=400)) == 300
 
     files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "emb.parquet.usearch").iterdir()}
     os.utime(path)  # another time, the same content
@@ -169,6 +166,18 @@ def test_the_approximate_index_finds_the_same_with_the_same_scores_and_is_built_
     open_nearest(open_index(path), again.append)
     assert again == []
     assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "emb.parquet.usearch").iterdir()} == files
+
+
+def test_one_files_many_windows_do_not_hide_the_files_behind_it(tmp_path):
+    rows = []
+    for number, count in enumerate((400, 1, 1)):
+        for i in range(count):
+            vector = np.array([1 - 0.3 * number, 0.001 * i, 0.1, 0.3 * number])
+            row = {"path": f"/m/{number}.mp4", "modality": "video", "space": "vt", "start": float(i), "end": i + 1.0}
+            rows.append(row | {"vector": vector / np.linalg.norm(vector)})
+    index = open_index(write_rows(tmp_path / "emb.parquet", rows))
+    hits = Searcher(index, nearest=open_nearest(index, print)).search(words(1, 0, 0, 0), [("vt", "video")], k=3)
+    assert [hit.path for hit in hits] == ["/m/0.mp4", "/m/1.mp4", "/m/2.mp4"]
 
 
 def test_an_approximate_index_of_other_content_is_built_again(tmp_path):

@@ -256,6 +256,16 @@ def test_an_upload_without_a_stated_length_is_stopped_at_the_limit(site):
     assert [path for path in site.scratch.iterdir() if path.name.startswith("tmp")] == []
 
 
+def test_an_upload_that_is_given_up_leaves_nothing_and_says_nothing(site, capfd):
+    host, port = site.url.split("//")[1].strip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as sock:
+        sock.sendall(b"POST /api/search?name=a.mp4 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n123")
+        until(lambda: list(site.scratch.glob("tmp*")))
+    until(lambda: not list(site.scratch.glob("tmp*")))
+    assert site.get("/api/index")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_questions_at_once_are_answered_alike(site):
     answers: list = []
 
@@ -359,9 +369,7 @@ def test_in_a_browser_words_find_clips_that_play_and_a_file_finds_itself(site, m
     status = browser.find_element("id", "status")
     assert f"{len(site.files)} hits" in status.text
 
-    playing = (
-        """return [...document.querySelectorAll('#hits video')].map(v => [v.src, v.currentTime, v.paused, v.error])"""
-    )
+    playing = """return [...document.querySelectorAll('#hits video')].map(v => [v.src, v.currentTime, v.error])"""
     starts = {src: time for src, time, *_ in browser.execute_script(playing)}
     assert any("/clip/" in src for src in starts)  # the Matroska file, converted
 

@@ -7,7 +7,9 @@ from dataclasses import asdict
 from vatt.cli import before_jax, make_console, make_parser
 
 MODALITIES = ("video", "audio", "text")
-LARGE = 100_000  # rows from which an approximate index is worth a word: tools/bench_search.py
+# Rows from which an approximate index is worth a word. Exact search from the disk takes some 5 us a row of width 256
+# (tools/bench_search.py): here a second and a half, and loading the model takes some three.
+LARGE = 300_000
 
 
 def run(args: list[str]) -> int:

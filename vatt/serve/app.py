@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -99,6 +99,8 @@ class Answers:
             with os.fdopen(handle, "wb") as file:
                 await self._receive(request, file)
             return await run_in_threadpool(self._answer, request, path, kind, name)
+        except ClientDisconnect:  # gave up before all of it was sent
+            return Response(status_code=400)
         except MediaError as error:  # of a name that the user knows
             raise MediaError(name, error.reason.replace(path, name), error.kind) from error
         finally:
