@@ -31,3 +31,27 @@ def demo_media(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     make_demo(folder, seed=0, clips=40, heldout=16)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(demo_media, tmp_path_factory):
+    """The folder of a run whose weights are as they were drawn. Audio has a head into the text space."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from tests.media import small_demo
+    from vatt import sharding
+    from vatt.config import MeshConfig
+    from vatt.tasks.pretrain import Pretrain
+    from vatt.train.checkpoint import Checkpoints, open_run
+    from vatt.train.loop import open_sources, open_tokenizer
+    from vatt.train.step import make_state
+
+    cfg = small_demo(demo_media, tmp_path_factory.mktemp("tiny") / "run")
+    cfg = replace(cfg, model=replace(cfg.model, heads=replace(cfg.model.heads, audio_text=True)))
+    sources, _ = open_sources(cfg, Console(quiet=True))
+    open_run(cfg, sources, open_tokenizer(cfg, sources))
+    with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
+        checkpoints.save(2, make_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig())))
+    return cfg.run

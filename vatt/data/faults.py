@@ -47,6 +47,9 @@ FAULTS: dict[str, Kind] = {
         "captions outside the file, or running backwards", "check that captions and file match", False
     ),
     "empty_captions": Kind("captions without words", "remove or replace them", False),
+    "unknown_words": Kind(
+        "captions of which the model knows no word", "nothing, or train with a larger vocabulary", False
+    ),
     "not_text": Kind("captions that are not text (markup, numbers, symbols)", "replace them", False),
     "duplicate": Kind("the same content as another file", "keep one of them", False),
     "near_duplicate": Kind("looks the same as another file", "keep one of them, above all across splits", False),

@@ -103,9 +103,14 @@ def open_source(source: str, *, seconds: float, workers: int = 0, progress: Prog
 def open_file(path: str | os.PathLike, seconds: float) -> Item:
     """One media file, from which clips of so many seconds can be cut. Raises MediaError, also if it is too short."""
     media = absolute_path(path)
-    item = _item(Row(id=str(path), media=media), probe(media), seconds)
+    return open_row(Row(id=str(path), media=media), probe(media), seconds)
+
+
+def open_row(row: Row, info: MediaInfo, seconds: float) -> Item:
+    """A row of a file that was probed. Raises MediaError if it is shorter than a clip."""
+    item = _item(row, info, seconds)
     if isinstance(item, Fault):
-        raise MediaError(str(path), item.detail.removeprefix(f"{media}: "), item.reason)
+        raise MediaError(str(row.media), item.detail.removeprefix(f"{row.media}: "), item.reason)
     return item
 
 

@@ -127,6 +127,10 @@ class Vocabulary:
         ids = [self.ids.get(word, UNKNOWN) for word in words(text)[:length]]
         return np.array(ids + [PAD] * (length - len(ids)), np.int32)
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that have no id of their own."""
+        return [word for word in words(text) if word not in self.ids]
+
     def decode(self, ids: np.ndarray) -> str:
         """The words of ids [L], without padding."""
         return " ".join(self.words[id] for id in ids if id != PAD)
@@ -181,6 +185,13 @@ class Subwords:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         kept = [id + self._shift for id in ids if id not in self._pads][:length]
         return np.array(kept + [PAD] * (length - len(kept)), np.int32)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that have no ids of their own: none, where a tokenizer can spell any word."""
+        name = getattr(self._tokenizer.model, "unk_token", None)
+        id = None if name is None else self._tokenizer.token_to_id(name)
+        spelt = ((word, self._tokenizer.encode(word, add_special_tokens=False).ids) for word in words(text))
+        return [word for word, ids in spelt if ids and all(found == id for found in ids)]
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of ids [L], without padding."""

@@ -15,8 +15,9 @@ The metadata of the schema hold vatt.version (of this layout), vatt.model, vatt.
 window is) and vatt.hop (seconds from the start of a window to that of the next).
 """
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,13 +131,20 @@ def batch(
     return pa.RecordBatch.from_arrays(columns, schema=about.schema)
 
 
+def concatenated(about: About, batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """All rows in one batch."""
+    if not batches:
+        none = np.zeros(0)
+        return batch(about, "", "", "", start=none, end=none, vectors=np.zeros((0, 0), np.float32))
+    return pa.Table.from_batches(batches, about.schema).combine_chunks().to_batches()[0]
+
+
 def write_index(path: str | os.PathLike, about: About, batches: Iterable[pa.RecordBatch]) -> int:
     """Writes rows in the order in which they come; they should be sorted as told above. The same rows give the same
     bytes, however they are divided among batches. Returns how many there were."""
     count = 0
-    with pq.ParquetWriter(
-        path, about.schema, compression="zstd", use_dictionary=["path", "modality", "space", "text", "model"]
-    ) as writer:
+    repeated: Any = ["path", "modality", "space", "text", "model"]
+    with pq.ParquetWriter(path, about.schema, compression="zstd", use_dictionary=repeated) as writer:
         for table in _regular(batches, about.schema):
             writer.write_table(table, row_group_size=ROWS)
             count += table.num_rows
@@ -204,3 +212,30 @@ def read_index(path: str | os.PathLike) -> Index:
 
 def _strings(column: pa.ChunkedArray) -> np.ndarray:
     return np.array([*column.to_pylist()], object)
+
+
+def write_safetensors(path: str | os.PathLike, index: Index) -> None:
+    """Writes an index as tensors: of each space `va`, `vt` [M E] float32, with `va.start` and `va.end` [M] (seconds),
+    and `va.path`, `va.modality` and `va.text` [M], which are rows of the lists `paths`, `modalities` and `texts` (-1:
+    no text). These lists, and what made the index, are JSON under the key `vatt` of the metadata."""
+    from safetensors.numpy import save_file
+
+    paths, path_of = np.unique(index.paths, return_inverse=True)
+    said = np.array([text or "" for text in index.text], object)
+    texts, text_of = np.unique(said, return_inverse=True)
+    text_of = np.where([text is None for text in index.text], -1, text_of)
+    modality_of = np.array([MODALITIES.index(modality) for modality in index.modality])
+    tensors = {}
+    for space, (rows, vectors) in index.vectors.items():
+        tensors |= {
+            space: vectors,
+            f"{space}.start": index.start[rows],
+            f"{space}.end": index.end[rows],
+            f"{space}.path": path_of[rows].astype(np.int64),
+            f"{space}.modality": modality_of[rows].astype(np.int64),
+            f"{space}.text": text_of[rows].astype(np.int64),
+        }
+    about = {name: getattr(index, name) for name in ("run", "step", "model", "seconds", "hop")}
+    lists = {"paths": paths.tolist(), "modalities": MODALITIES, "texts": texts.tolist()}
+    # One key: several would come in another order every time.
+    save_file(tensors, path, metadata={"vatt": json.dumps({"version": VERSION} | about | lists, ensure_ascii=False)})

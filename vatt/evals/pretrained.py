@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,16 +16,24 @@ from jax.sharding import Mesh
 
 from vatt import sharding
 from vatt.config import Config, MeshConfig
-from vatt.data.crops import centre
 from vatt.data.items import Item
-from vatt.data.media.clip import decode_clip, is_silent
+from vatt.data.media.clip import is_silent
 from vatt.data.sources import open_file
-from vatt.data.text import PAD, Tokenizer
-from vatt.errors import CheckpointError, DataError, MediaError
+from vatt.data.text import PAD, Tokenizer, words
+from vatt.data.windows import Window, decode_windows, groups, window_starts
+from vatt.errors import CheckpointError, ConfigError, DataError, MediaError
 from vatt.evals.embedding import Embedder, check_finite, unit
 from vatt.tasks.pretrain import Pretrain
 from vatt.train.checkpoint import Checkpoints, find_step, read_config, read_tokenizer
 from vatt.train.step import abstract_state, weights
+
+# modality -> space -> what leads it there
+SPACES = {
+    "video": {"va": "z_va", "vt": "z_vt"},
+    "audio": {"va": "z_av", "vt": "z_at"},
+    "text": {"vt": "z_tv"},
+}
+GATHERED = 32  # windows of one file that are decoded before they are embedded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +43,14 @@ class Windows:
     start, end: [W] seconds from the start of the file.
     va, vt: [W E] float32, of unit length, in the video-audio and the video-text space; None where the model leads its
       modality nowhere.
+    errors: of windows that could not be decoded, which are left out.
     """
 
     start: np.ndarray
     end: np.ndarray
     va: np.ndarray | None
     vt: np.ndarray | None
+    errors: tuple[MediaError, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,27 +70,43 @@ class Pretrained:
 
     @functools.cached_property
     def hash(self) -> str:
-        """16 hex digits that differ where embeddings would: of model, clip, words and weights."""
-        digest = hashlib.sha256(
-            json.dumps([dataclasses.asdict(self.cfg.model), dataclasses.asdict(self.cfg.clip)]).encode()
-        )
+        """16 hex digits that differ where embeddings would: of model, clip, canvas, words and weights."""
+        cfg = self.cfg
+        made = [dataclasses.asdict(cfg.model), dataclasses.asdict(cfg.clip), cfg.canvas]
+        digest = hashlib.sha256(json.dumps(made).encode())
         digest.update(self.tokenizer.to_text().encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path((weights(self.state), self.state["stats"])):
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(jax.device_get(leaf)).tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def temperature(self) -> float:
+        """What cosines of video and text are divided by: the run's, or what it learned."""
+        learned = weights(self.state).get("loss", {}).get("video_text", {})
+        return math.exp(-float(learned["log_scale"])) if "log_scale" in learned else self.cfg.loss.temperature
+
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Captions as unit vectors in the video-text space, [N E] float32.
+        """Captions as unit vectors in the video-text space, [N E] float32. Of each, the first `clip.words` words count.
 
         Raises:
-          DataError: a text holds no word that the model knows.
+          DataError: a text holds no word, or none that the model knows.
         """
-        L = self.cfg.clip.words
-        ids = np.stack([self.tokenizer.encode(text, L) for text in texts]) if texts else np.zeros((0, L), np.int32)
-        for text, row in zip(texts, ids, strict=True):
-            if row[0] == PAD:
-                raise DataError(f"{text!r} holds no words")
-        return unit(self._checked({"text": ids}, texts)["z_tv"]) if len(ids) else np.zeros((0, 0), np.float32)
+        if not len(texts):
+            return np.zeros((0, self.cfg.model.heads.vt_width), np.float32)
+        for text in texts:
+            if trouble := self.unreadable(text):
+                raise DataError(trouble)
+        ids = np.stack([self.tokenizer.encode(text, self.cfg.clip.words) for text in texts])
+        return self.embed_clips("text", [{"text": row} for row in ids], texts)["vt"]
+
+    def unreadable(self, text: str) -> str:
+        """Why nothing can be said of a text; "" if something can."""
+        if self.tokenizer.encode(text, self.cfg.clip.words)[0] == PAD:
+            return f"{text!r} holds no words"
+        seen = words(text)[: self.cfg.clip.words]
+        if seen and len(self.tokenizer.unknown(" ".join(seen))) == len(seen):
+            return f"{text!r} holds no word that the model knows; {len(self.tokenizer)} are in its vocabulary"
+        return ""
 
     def embed_video(self, path: str | os.PathLike, *, hop: float = 0.0) -> Windows:
         """The pictures of a file, window by window, each as long as the clips that the model was trained on.
@@ -100,43 +128,58 @@ class Pretrained:
         """
         return self._embed_file(path, "audio", hop)
 
+    def embed_clips(self, modality: str, clips: Sequence[dict], ids: Sequence[str]) -> dict[str, np.ndarray]:
+        """Unit vectors [N E] float32 by space, of N clips of one modality.
+
+        Args:
+          modality: video, audio or text.
+          clips: what `vatt.data.windows` gives of the modality, or `text` [L]; what else is in them is passed over.
+          ids: name the clips in errors.
+
+        Raises:
+          NonFiniteError: an embedding is NaN or infinite.
+        """
+        names = [name for name in clips[0] if name.startswith(modality)]
+        features = self.embedder({name: np.stack([clip[name] for clip in clips]) for name in names})
+        check_finite(features, ids)
+        return {space: unit(features[name]) for space, name in SPACES[modality].items() if name in features}
+
     def _embed_file(self, path: str | os.PathLike, modality: str, hop: float) -> Windows:
+        check_hop(hop)
         item = open_file(path, self.cfg.clip.seconds)
         if not (item.has_video if modality == "video" else item.has_audio):
             raise MediaError(str(path), f"has no {modality}", f"no_{modality}")
-        starts, clips = [], []
-        for start, clip in self.windows(item, hop):
-            if clip[f"{modality}_mask"] and not (modality == "audio" and is_silent(clip["audio"])):
-                starts.append(start)
-                clips.append({name: x for name, x in clip.items() if name.startswith(modality)})
-        if not clips:
-            raise MediaError(str(path), "is silent", "silent")
-        features = self._checked(
-            {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}, [str(path)] * len(clips)
-        )
-        names = ("z_va", "z_vt") if modality == "video" else ("z_av", "z_at")
-        va, vt = (unit(features[name]) if name in features else None for name in names)
+        item = dataclasses.replace(item, has_video=modality == "video", has_audio=modality == "audio")
+        starts, parts, errors = [], [], []
+        windows = self.windows(item, hop)
+        while gathered := list(itertools.islice(windows, GATHERED)):
+            errors += [error for window in gathered for error in window.errors.values()]
+            kept = [window for window in gathered if holds(window, modality)]
+            if kept:
+                starts += [window.start for window in kept]
+                parts.append(self.embed_clips(modality, [window.clip for window in kept], [str(path)] * len(kept)))
+        if not parts:
+            raise errors[0] if errors else MediaError(str(path), "is silent", "silent")
+        found = {space: np.concatenate([part[space] for part in parts]) for space in parts[0]}
         start = np.array(starts)
-        return Windows(start, start + self.cfg.clip.seconds, va, vt)
+        return Windows(start, start + self.cfg.clip.seconds, found.get("va"), found.get("vt"), tuple(errors))
 
-    def windows(self, item: Item, hop: float = 0.0) -> Iterator[tuple[float, dict]]:
-        """The start of each window of an item, and what `decode_clip` gives of it. Decoded one after the other."""
-        for start in window_starts(item, self.cfg.clip.seconds, hop):
-            yield start, decode_clip(item, start, self.cfg.clip, crop=centre, canvas=self.cfg.canvas)
-
-    def _checked(self, arrays: dict, ids: Sequence[str]) -> dict[str, np.ndarray]:
-        features = self.embedder(arrays)
-        check_finite(features, ids)
-        return features
+    def windows(self, item: Item, hop: float = 0.0) -> Iterator[Window]:
+        """The windows of an item, decoded as they are asked for."""
+        clip, canvas = self.cfg.clip, self.cfg.canvas
+        for part in groups(item, window_starts(item, clip.seconds, hop), clip, hop=hop, canvas=canvas):
+            yield from decode_windows(item, part, clip, hop=hop, canvas=canvas)
 
 
-def window_starts(item: Item, seconds: float, hop: float = 0.0) -> list[float]:
-    """Where windows of so many seconds begin: every `hop` (0: `seconds`) from the item's start, and one that ends with
-    the item where the last would leave some of it out."""
-    first, last = item.room(seconds)
-    hop = hop or seconds
-    starts = [first + i * hop for i in range(int((last - first) / hop + 1e-6) + 1)]
-    return starts if last - starts[-1] < 0.01 * seconds else [*starts, last]
+def holds(window: Window, modality: str) -> bool:
+    """Whether a window has something of a modality to embed; silence is nothing."""
+    return modality in window.clip and not (modality == "audio" and is_silent(window.clip["audio"]))
+
+
+def check_hop(hop: float) -> None:
+    """Raises ConfigError on a hop that is no length of time."""
+    if not (math.isfinite(hop) and (hop == 0 or hop >= 0.01)):
+        raise ConfigError(f"hop is {hop}; give seconds, at least 0.01, or 0 for windows that touch")
 
 
 def load(run: str | Path, *, step: str | int = "latest") -> Pretrained:

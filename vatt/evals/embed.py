@@ -1,0 +1,389 @@
+"""Embeds media files into an index, of any number and length.
+
+The contract. A file becomes windows as long as the clips that the model was trained on: one every `hop` seconds from
+where all its streams run, and one that ends with it. Every window gives a unit vector for each modality that it has and
+each space that the model leads it to; sound that is silent gives none; a caption gives one, with its own times. The
+same file gives the same bytes, whatever the batch, the order and the number of workers, and however often the work was
+interrupted. What cannot be used is a line of the errors, and the rest goes on.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from vatt.data.captions import Caption
+from vatt.data.faults import FAULTS
+from vatt.data.files import MediaFile, Unusable
+from vatt.data.items import Item
+from vatt.data.media.clip import probe
+from vatt.data.sources import open_row
+from vatt.data.text import words
+from vatt.data.windows import TOGETHER, Window, decode_windows, groups, window_starts
+from vatt.errors import ConfigError, DataError, MediaError, listed
+from vatt.evals.index import VERSION, About, batch, concatenated, read_index, write_index, write_safetensors
+from vatt.evals.parts import Parts
+from vatt.evals.pretrained import Pretrained, check_hop, holds
+
+Format = Literal["parquet", "safetensors"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """What was done: files in all and of these gone on from; windows and captions embedded now; seconds of media, and
+    how long it took; files that gave nothing and files that lack something; rows of the index."""
+
+    files: int
+    kept: int
+    windows: int
+    captions: int
+    media_seconds: float
+    seconds: float
+    failed: int
+    lacking: int
+    rows: int
+
+
+def embed(
+    model: Pretrained,
+    files: Sequence[MediaFile],
+    unusable: Sequence[Unusable],
+    output: str | os.PathLike,
+    *,
+    modalities: Sequence[str] = ("video", "audio"),
+    hop: float = 0.0,
+    batch_size: int = 32,
+    workers: int = 0,
+    format: Format = "parquet",
+    progress: Callable[[float, int], None] | None = None,
+) -> Embedded:
+    """Embeds files into the index `output`, and writes what could not be used to `output`.errors.jsonl.
+
+    Until it is done, work is kept in `output`.partial; the same call goes on from there.
+
+    Args:
+      files, unusable: as `vatt.data.files.list_media` gives them.
+      modalities: any of video, audio and text.
+      hop: seconds from the start of a window to that of the next; 0: they touch.
+      batch_size: windows in flight to the model.
+      workers: threads that decode (0: one a core).
+      progress: called with (files done, and of the one at work the share that is; files in all).
+
+    Raises:
+      DataError: nothing at all could be embedded; or the work kept is of another model, hop or modalities.
+      NonFiniteError: an embedding is NaN or infinite.
+    """
+    check_hop(hop)
+    if batch_size < 1 or workers < 0:
+        raise ConfigError("batch size must be at least 1, and workers at least 0")
+    began, clip, output = time.monotonic(), model.cfg.clip, Path(output)
+    hop = hop or clip.seconds
+    about = About(run=os.path.abspath(model.cfg.run), step=model.step, model=model.hash, seconds=clip.seconds, hop=hop)
+    settings = {
+        "layout": VERSION,
+        "model": model.hash,
+        "hop": hop,
+        "modalities": sorted(modalities),
+        "jax": f"{jax.__version__} on {jax.default_backend()}",  # which rounds in its own way
+    }
+    partial = output.with_name(output.name + ".partial")
+    with Parts(partial, about.schema, settings) as parts:
+        keys = [file.key() for file in files]
+        kept = sum(key in parts for key in keys)
+        todo = [(file, key) for file, key in zip(files, keys, strict=True) if key not in parts]
+        work = _Work(model, about, tuple(modalities), parts)
+        stream = _decoded(
+            todo,
+            lambda file: _open(file, model, modalities, hop),
+            lambda item, starts: decode_windows(item, starts, clip, hop=hop, canvas=model.cfg.canvas),
+            workers=workers or os.cpu_count() or 1,
+            depth=batch_size,
+        )
+        with contextlib.closing(stream):
+            for state, windows in stream:
+                work.take(state, windows, batch_size)
+                if progress:
+                    progress(kept + work.done, len(files))
+        work.embed()
+        parts.flush()
+        return _finish(output, format, about, work, parts, keys, unusable, began, kept)
+
+
+@dataclass(eq=False)
+class _State:
+    """A file at work: what is known of it, and its embeddings so far."""
+
+    path: str
+    key: str
+    spans: list[tuple[Item, list[float]]] = field(default_factory=list)  # what is decoded at once
+    captions: dict[Caption, None] = field(default_factory=dict)  # in order
+    errors: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    wanted: list[str] = field(default_factory=list)  # modalities that it should give
+    windows: int = 0  # in all
+    seen: int = 0  # that were embedded, or found to hold nothing
+    damaged: dict[tuple[str, str], list[tuple[float, MediaError]]] = field(default_factory=dict)
+    found: dict[str, list[tuple[float, dict[str, np.ndarray]]]] = field(default_factory=dict)
+
+    def wrong(self, reason: str, detail: str = "") -> None:
+        self.errors.append({"path": self.path, "reason": reason, "detail": detail or FAULTS[reason].says})
+
+
+def _open(file: MediaFile, model: Pretrained, modalities: Sequence[str], hop: float) -> _State:
+    """Probes a file, and finds its windows."""
+    clip, state, starts = model.cfg.clip, _State(file.path, ""), set()
+    try:
+        info = probe(file.media)
+    except MediaError as error:
+        state.wrong(error.kind, error.reason)
+        return state
+    for row in file.rows:
+        try:
+            item = open_row(row, info, clip.seconds)
+        except MediaError as error:
+            state.wrong(error.kind, error.reason)
+            continue
+        state.seconds += item.end - item.start
+        state.captions |= dict.fromkeys(_within(row.captions, item))
+        wanted = replace(
+            item, has_video=item.has_video and "video" in modalities, has_audio=item.has_audio and "audio" in modalities
+        )
+        if wanted.has_video or wanted.has_audio:
+            new = [start for start in window_starts(item, clip.seconds, hop) if start not in starts]
+            starts.update(new)
+            state.spans += [(wanted, part) for part in groups(wanted, new, clip, hop=hop, canvas=model.cfg.canvas)]
+    if state.seconds:
+        has = {"video": info.has_video, "audio": info.has_audio, "text": bool(state.captions)}
+        state.wanted = [name for name in modalities if has[name]]
+        for name in modalities:
+            if not has[name]:
+                state.wrong("no_captions" if name == "text" else f"no_{name}")
+    state.windows = sum(len(part) for _, part in state.spans)
+    return state
+
+
+def _within(captions: Sequence[Caption], item: Item) -> list[Caption]:
+    """The captions of an item that hold at some time within it; one that holds throughout ends with it."""
+    return [
+        replace(caption, start=max(caption.start, item.start), end=min(caption.end, item.end))
+        for caption in captions
+        if caption.start < item.end and caption.end >= item.start
+    ]
+
+
+def _decoded(
+    files: Sequence[tuple[MediaFile, str]],
+    open_file: Callable[[MediaFile], _State],
+    decode: Callable[[Item, list[float]], list[Window]],
+    *,
+    workers: int,
+    depth: int,
+) -> Generator[tuple[_State, list[Window] | None]]:
+    """Files in order, each with its windows a few at a time, and then None. Threads decode ahead, some `depth` windows
+    and not more, so that memory is bounded however long a file is."""
+    pool = ThreadPoolExecutor(workers)
+    depth += workers * TOGETHER
+    upcoming, opening = iter(files), deque[tuple[str, Future[_State]]]()
+
+    def jobs() -> Iterator[tuple[_State, Future[list[Window]] | None, int]]:
+        while True:
+            while len(opening) < depth and (following := next(upcoming, None)):
+                opening.append((following[1], pool.submit(open_file, following[0])))
+            if not opening:
+                return
+            key, opened = opening.popleft()
+            state = opened.result()
+            state.key = key
+            for item, starts in state.spans:
+                yield state, pool.submit(decode, item, starts), len(starts)
+            yield state, None, 1
+
+    ahead, held, coming = deque[tuple[_State, Future[list[Window]] | None, int]](), 0, jobs()
+    try:
+        while True:
+            while held < depth and (job := next(coming, None)):
+                ahead.append(job)
+                held += job[2]
+            if not ahead:
+                return
+            state, future, count = ahead.popleft()
+            held -= count
+            yield state, future.result() if future else None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Work:
+    """Embeds windows in batches, across files, and hands on the files that are done."""
+
+    def __init__(self, model: Pretrained, about: About, modalities: tuple[str, ...], parts: Parts):
+        self._model, self._about, self.modalities, self._parts = model, about, modalities, parts
+        self._queue: list[tuple[_State, Window | None]] = []
+        self._windows = 0  # in the queue
+        self._files = 0
+        self._state: _State | None = None
+        self.windows = self.captions = 0
+        self.seconds = 0.0
+
+    @property
+    def done(self) -> float:
+        """Files, and the share that is done of the one at work."""
+        state = self._state
+        return self._files + (state.seen / state.windows if state and state.windows else 0.0)
+
+    def take(self, state: _State, windows: list[Window] | None, batch_size: int) -> None:
+        for window in windows if windows is not None else (None,):
+            self._queue.append((state, window))
+            self._windows += window is not None
+            if self._windows >= batch_size or len(self._queue) >= 16 * batch_size:
+                self.embed()
+
+    def embed(self) -> None:
+        """All that is in the queue."""
+        for modality in ("video", "audio"):
+            held = [(s, w) for s, w in self._queue if w and modality in s.wanted and holds(w, modality)]
+            if not held:
+                continue
+            vectors = self._model.embed_clips(
+                modality, [w.clip for _, w in held], [f"{s.path} at {w.start:.2f} s" for s, w in held]
+            )
+            for row, (state, window) in enumerate(held):
+                found = window.start, {space: x[row] for space, x in vectors.items()}
+                state.found.setdefault(modality, []).append(found)
+        for state, window in self._queue:
+            self._state = state
+            if window is None:
+                self._close(state)
+                continue
+            state.seen += 1
+            for modality, error in window.errors.items():
+                state.damaged.setdefault((modality, error.kind), []).append((window.start, error))
+        self._queue.clear()
+        self._windows = 0
+
+    def _close(self, state: _State) -> None:
+        """A file whose windows are all embedded."""
+        for (modality, reason), cases in state.damaged.items():
+            start, error = cases[0]
+            detail = f"{modality} of {len(cases)} of {state.windows} windows, first at {start:.2f} s: {error.reason}"
+            state.wrong(reason, detail)
+        for modality in state.wanted:
+            if modality == "audio" and "audio" not in state.found and not any(m == "audio" for m, _ in state.damaged):
+                state.wrong("silent")
+        rows = self._rows(state)
+        state.errors.sort(key=lambda error: (error["reason"], error["detail"]))
+        self._parts.add(state.key, rows, state.errors)
+        if rows.num_rows:
+            self.seconds += state.seconds
+        self.windows += len({start for found in state.found.values() for start, _ in found})
+        self._files += 1
+        self._state = None
+
+    def _rows(self, state: _State) -> pa.RecordBatch:
+        batches = {}
+        for modality, found in state.found.items():
+            found.sort(key=lambda window: window[0])
+            start = np.array([start for start, _ in found])
+            for space in found[0][1]:
+                vectors = np.stack([z[space] for _, z in found])
+                batches[modality, space] = self._batch(
+                    state, modality, space, start=start, end=start + self._about.seconds, vectors=vectors
+                )
+        captions = self._sayable(state) if "text" in state.wanted else []
+        if captions:
+            times = np.array([(caption.start, caption.end) for caption in captions])
+            texts = [caption.text for caption in captions]
+            batches["text", "vt"] = self._batch(
+                state,
+                "text",
+                "vt",
+                start=times[:, 0],
+                end=times[:, 1],
+                vectors=self._model.embed_text(texts),
+                text=texts,
+            )
+            self.captions += len(captions)
+        return concatenated(self._about, [batches[key] for key in sorted(batches)])
+
+    def _batch(self, state: _State, modality: str, space: str, **columns) -> pa.RecordBatch:
+        return batch(self._about, state.path, modality, space, **columns)
+
+    def _sayable(self, state: _State) -> list[Caption]:
+        """The captions that the model can read, in order."""
+        captions, refused = [], {}
+        for caption in sorted(state.captions, key=lambda c: (c.start, c.end, c.text)):
+            if trouble := self._model.unreadable(caption.text):
+                refused.setdefault("unknown_words" if words(caption.text) else "empty_captions", []).append(trouble)
+            else:
+                captions.append(caption)
+        for reason, troubles in refused.items():
+            state.wrong(reason, f"{len(troubles)} of {len(state.captions)} captions, first {troubles[0]}")
+        return captions
+
+
+def _finish(
+    output: Path,
+    format: Format,
+    about: About,
+    work: _Work,
+    parts: Parts,
+    keys: Sequence[str],
+    unusable: Sequence[Unusable],
+    began: float,
+    kept: int,
+) -> Embedded:
+    """Joins the parts into the index, in the order of paths; the index comes last to its place."""
+    errors = [asdict(fault) for fault in unusable if fault.reason != "bad_captions" or "text" in work.modalities]
+    nothing: set[str] = {error["path"] for error in errors if FAULTS[error["reason"]].fatal}
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for key in keys:
+            found, wrong = parts.read(key)
+            errors.extend(wrong)
+            if not found.num_rows:
+                nothing.update(error["path"] for error in wrong)
+            yield found
+
+    joined = parts.folder / "joined.parquet"
+    count = write_index(joined, about, rows())
+    errors.sort(key=lambda error: (error["path"], error["reason"], error["detail"]))
+    beside = output.with_name(output.name + ".errors.jsonl")
+    if errors:
+        new = parts.folder / "errors.jsonl"
+        new.write_text("".join(json.dumps(error, ensure_ascii=False) + "\n" for error in errors), encoding="utf-8")
+        new.replace(beside)
+    else:
+        beside.unlink(missing_ok=True)
+    if not count:
+        parts.remove()
+        some = [f"{error['path']}: {error['reason']}: {error['detail']}" for error in errors]
+        raise DataError(
+            f"nothing could be embedded; {beside} tells why:\n{listed(some)}" if errors else "no files given"
+        )
+    if format == "safetensors":
+        made = parts.folder / "joined.safetensors"
+        write_safetensors(made, read_index(joined))
+        joined = made
+    joined.replace(output)
+    parts.remove()
+    return Embedded(
+        files=len(keys),
+        kept=kept,
+        windows=work.windows,
+        captions=work.captions,
+        media_seconds=work.seconds,
+        seconds=time.monotonic() - began,
+        failed=len(nothing),
+        lacking=len({error["path"] for error in errors} - nothing),
+        rows=count,
+    )
