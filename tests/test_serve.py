@@ -15,11 +15,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.indexed import file_rows, tiny_index, write_rows
 from tests.media import ROOT
 from vatt import cli
+from vatt.data.media.canvas import write_clip
+from vatt.data.media.clip import probe
 from vatt.data.prepare.encode import Form, Part
 from vatt.data.prepare.transcode import transcode
 from vatt.errors import DataError
@@ -189,6 +192,19 @@ def test_what_browsers_do_not_play_is_cut_and_converted(site, tmp_path):
     ((_, expected),) = transcode(site.files[number], [part], form=form, has_video=True, has_audio=True)
     assert body == expected
     assert site.get(hit["url"], Range="bytes=0-9")[2] == body[:10]
+
+
+def test_a_window_of_sound_that_begins_before_the_picture_is_cut_where_both_run(tmp_path):
+    import av
+
+    rgb, sound = np.zeros((30, 64, 64, 3), np.uint8), np.zeros(24_000, np.int16)
+    write_clip(tmp_path / "late.avi", rgb, 25.0, sound, 16_000)
+    begins = probe(str(tmp_path / "late.avi")).start
+    assert begins > 0.05  # AVI keeps no time stamps, and B frames delay the first picture
+    place = {"path": tmp_path / "late.avi", "modality": "audio", "space": "va", "start": 0.0, "end": 1.0}
+    index = open_index(write_rows(tmp_path / "emb.parquet", [place | {"vector": [1.0, 0.0]}]))
+    with av.open(str(Library(index, "", tmp_path).clip(0))) as clip:
+        assert clip.duration / av.time_base == pytest.approx(1.0 - begins, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vatt.data.extensions import PICTURES
+from vatt.data.media.clip import probe
 from vatt.data.media.container import Opened, opened
 from vatt.data.prepare.encode import Form, Part
 from vatt.data.prepare.transcode import transcode
@@ -93,10 +94,12 @@ class Library:
             if row in self._clips:
                 self._clips.move_to_end(row)
                 return self._clips[row]
-            with opened(path) as file:
-                has_video, has_audio = file.video is not None, file.audio is not None
-            part = Part(start=float(self.index.start[row]), end=float(self.index.end[row]))
-            ((_, data),) = transcode(path, [part], form=FORM, has_video=has_video, has_audio=has_audio)
+            info = probe(path)
+            # A window of sound may begin before the picture does, or end after it; what is cut holds both.
+            part = Part(
+                start=max(float(self.index.start[row]), info.start), end=min(float(self.index.end[row]), info.end)
+            )
+            ((_, data),) = transcode(path, [part], form=FORM, has_video=info.has_video, has_audio=info.has_audio)
             if isinstance(data, MediaError):
                 raise data
             clip = self._clips[row] = self._scratch / f"{row}.mp4"
