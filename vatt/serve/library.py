@@ -94,19 +94,28 @@ class Library:
             if row in self._clips:
                 self._clips.move_to_end(row)
                 return self._clips[row]
-            info = probe(path)
-            # A window of sound may begin before the picture does, or end after it; what is cut holds both.
-            part = Part(
-                start=max(float(self.index.start[row]), info.start), end=min(float(self.index.end[row]), info.end)
-            )
-            ((_, data),) = transcode(path, [part], form=FORM, has_video=info.has_video, has_audio=info.has_audio)
-            if isinstance(data, MediaError):
-                raise data
+            data = self._cut(path, row)
             clip = self._clips[row] = self._scratch / f"{row}.mp4"
             clip.write_bytes(data)
             if len(self._clips) > CLIPS:
                 self._clips.popitem(last=False)[1].unlink()
             return clip
+
+    def _cut(self, path: str, row: int) -> bytes:
+        """The window with picture and sound; with what the row is of alone, where the other cannot be cut."""
+        info, index = probe(path), self.index
+        part = Part(start=max(float(index.start[row]), info.start), end=min(float(index.end[row]), info.end))
+        by_sound = index.modalities[index.modality[row]] == "audio"
+        tries = [(info.has_video, info.has_audio)]
+        if info.has_video and info.has_audio:
+            tries.append((not by_sound, by_sound))
+        failed: list[MediaError] = []
+        for has_video, has_audio in tries:
+            ((_, data),) = transcode(path, [part], form=FORM, has_video=has_video, has_audio=has_audio)
+            if not isinstance(data, MediaError):
+                return data
+            failed.append(data)
+        raise failed[0]
 
 
 def common_folder(files: list[str]) -> str:
