@@ -82,7 +82,7 @@ class Pretrained:
     @property
     def temperature(self) -> float:
         """What cosines of video and text are divided by: the run's, or what it learned."""
-        learned = weights(self.state).get("loss", {}).get("video_text", {})
+        learned = self.state["params"].get("loss", {}).get("video_text", {})
         return math.exp(-float(learned["log_scale"])) if "log_scale" in learned else self.cfg.loss.temperature
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
