@@ -44,14 +44,15 @@ def tiny_run(demo_media, tmp_path_factory):
     from vatt import sharding
     from vatt.config import MeshConfig
     from vatt.tasks.pretrain import Pretrain
-    from vatt.train.checkpoint import Checkpoints, open_run
-    from vatt.train.loop import open_sources, open_tokenizer
+    from vatt.train.checkpoint import Checkpoints, open_run, tokenizer_text
+    from vatt.train.loop import open_sources
+    from vatt.train.pretrain import open_tokenizer
     from vatt.train.step import make_state
 
     cfg = small_demo(demo_media, tmp_path_factory.mktemp("tiny") / "run")
     cfg = replace(cfg, model=replace(cfg.model, heads=replace(cfg.model.heads, audio_text=True)))
     sources, _ = open_sources(cfg, Console(quiet=True))
-    open_run(cfg, sources, open_tokenizer(cfg, sources))
+    open_run(cfg, sources, tokenizer_text(open_tokenizer(cfg, sources)))
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
         checkpoints.save(2, make_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig())))
     return cfg.run

@@ -12,8 +12,8 @@ from vatt.data.sources import open_source
 from vatt.evals.index import About, batch, write_index
 from vatt.evals.pretrained import Pretrained, load
 from vatt.tasks.pretrain import Pretrain
-from vatt.train import loop
-from vatt.train.checkpoint import Checkpoints
+from vatt.train.checkpoint import Checkpoints, open_run, tokenizer_text
+from vatt.train.pretrain import open_tokenizer
 from vatt.train.step import make_state
 
 
@@ -55,7 +55,7 @@ def untrained_run(cfg: Config) -> Path:
     """The run that `cfg` describes, as it would be before the first step: no step need be compiled."""
     mesh = sharding.make_mesh(cfg.mesh)
     sources = [open_source(name, seconds=cfg.clip.seconds) for name in cfg.data.sources]
-    run = loop.open_run(cfg, sources, loop.open_tokenizer(cfg, sources))
+    run = Path(open_run(cfg, sources, tokenizer_text(open_tokenizer(cfg, sources))))
     with Checkpoints(run, cfg.checkpoint) as checkpoints:
         checkpoints.save(1, make_state(cfg, Pretrain(cfg), mesh))
     return run

@@ -27,7 +27,7 @@ from vatt.evals.probe import PROBES, fresh, labelled, probe_source, published, r
 from vatt.evals.probe.classifiers import best_c, fit, linear, low_rank
 from vatt.evals.probe.features import Passes, Windows, features
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, open_run
+from vatt.train.checkpoint import Checkpoints, open_run, tokenizer_text
 from vatt.train.step import make_state
 
 QUIET = Console(quiet=True)
@@ -63,7 +63,7 @@ def run(tmp_path_factory):
     """The folder of a run of a tiny model: as it is initialised, and at step 3 with weights a little larger."""
     folder = tmp_path_factory.mktemp("probe")
     cfg = small_demo(folder, folder / "run", augment=AugmentConfig(resize="host", audio_noise=0.01))
-    open_run(cfg, [], Vocabulary(["<pad>", "<unk>", "red"]))
+    open_run(cfg, [], tokenizer_text(Vocabulary(["<pad>", "<unk>", "red"])))
     mesh = sharding.make_mesh(MeshConfig())
     state = make_state(cfg, Pretrain(cfg), mesh)
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:

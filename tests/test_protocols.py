@@ -41,7 +41,8 @@ from vatt.metrics import chance, retrieval
 from vatt.sharding import make_mesh
 from vatt.tasks.pretrain import Pretrain
 from vatt.train import loop
-from vatt.train.checkpoint import Checkpoints, open_run
+from vatt.train.checkpoint import Checkpoints, open_run, tokenizer_text
+from vatt.train.pretrain import open_tokenizer
 from vatt.train.step import make_state
 
 QUIET = Console(quiet=True)
@@ -69,7 +70,7 @@ def run(demo_media, tmp_path_factory):
         loss=replace(cfg.loss, audio_text=1.0),
     )
     sources, _ = loop.open_sources(cfg, QUIET)
-    folder = open_run(cfg, sources, loop.open_tokenizer(cfg, sources))
+    folder = open_run(cfg, sources, tokenizer_text(open_tokenizer(cfg, sources)))
     with Checkpoints(folder, cfg.checkpoint) as checkpoints:
         mesh = make_mesh(MeshConfig(), jax.devices()[:1])
         checkpoints.save(2, make_state(cfg, Pretrain(cfg), mesh))
