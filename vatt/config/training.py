@@ -89,7 +89,7 @@ class OptimConfig:
     clip_norm: float = 0.0  # largest global norm of the gradient (0: no clipping)
     ema: float = 0.0  # decay of the averaged weights that evaluation uses (0: none)
     layer_decay: float = 1.0  # factor of the learning rate from each layer to the one below it (1: all learn alike)
-    # regular expressions of parameters that are not trained, such as 'tokenizers/.*'; vatt describe --params lists all
+    # regular expressions of parameters that are not trained, such as 'tokenizers/.*'
     freeze: tuple[str, ...] = ()
 
     def __post_init__(self):

@@ -91,9 +91,8 @@ def start_from(state: State, cfg: FinetuneConfig, classes: tuple[str, ...], mesh
     return state, origins
 
 
-def table(origins: list[Origin], init: str, left: Counter | None = None) -> Table:
+def table(origins: list[Origin], init: str) -> Table:
     """How many parameters of each part were loaded, resized and are fresh, and why."""
-    del left
     out = Table(title=f"what was taken from {init}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("part", "loaded", "resized", "fresh", ""):
         out.add_column(name, justify="right" if name in ("loaded", "resized", "fresh") else "left")
