@@ -82,7 +82,7 @@ def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
         path = write_report(
             options.run, options.probe, model, report, data=options.data, test=options.test, seed=options.seed
         )
-        console.print(f"{path}", highlight=False)
+        console.print(f"{path}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -97,7 +97,7 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
         f"{options.probe}: {recipe.classifier} on {'+'.join(report.modalities)} of {options.run}, {who} "
         f"({training}, {_count(recipe.windows, 'test window', 's')})"
     )
-    console.print(title, highlight=False)
+    console.print(title, highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "top-1 %", "top-5 %", "C", "test clips", "training clips", "classes"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
@@ -110,7 +110,7 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
         table.add_row("mean", f"{mean['top_1']:.1f}", f"{mean['top_5']:.1f}")
     console.print(table)
     for note in report.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, soft_wrap=True)
 
 
 def _count(number: int, what: str, plural: str) -> str:
