@@ -7,8 +7,8 @@ from dataclasses import asdict
 from vatt.cli import before_jax, make_console, make_parser
 
 MODALITIES = ("video", "audio", "text")
-# Rows from which an approximate index is worth a word. Exact search from the disk takes some 5 us a row of width 256
-# (tools/bench_search.py): here a second and a half, and loading the model takes some three.
+# Rows from which an approximate index is worth a word: an estimate, from the 5 us a row of width 256 that exact search
+# from the disk took at 10,000 and 30,000 rows (tools/bench_search.py). Larger ones are still to be measured.
 LARGE = 300_000
 
 
