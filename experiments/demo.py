@@ -30,7 +30,7 @@ def get_config() -> Config:
         model=tiny(),
         optim=OptimConfig(learning_rate=1e-3, end_learning_rate=1e-4, warmup_steps=50, clip_norm=1.0),
         data=DataConfig(sources=("demo:data/demo/train",), worker_kind="process"),
-        evaluate=EvaluateConfig(source="demo:data/demo/heldout", every=150, windows=2),
+        evaluate=EvaluateConfig(source="demo:data/demo/heldout.csv", every=150, windows=2),
         checkpoint=CheckpointConfig(every=150),
         log=LogConfig(every=25),
     )

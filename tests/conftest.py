@@ -6,7 +6,11 @@ import shutil
 import tempfile
 from importlib.metadata import version
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is no fault of the code
+hypothesis.settings.load_profile("any machine")
 
 jax_version = version("jax")
 

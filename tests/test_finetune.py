@@ -1,5 +1,6 @@
 """Fine-tuning runs on real media: what they take from another run, stopping and going on, and what they refuse."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from vatt.config import ClassifyConfig, FinetuneConfig, load_experiment
 from vatt.errors import CheckpointError, DataError
 from vatt.evals.run import evaluate_run
 from vatt.train import loop
-from vatt.train.checkpoint import read_classes_of
+from vatt.train.checkpoint import read_classes_of, read_config
 from vatt.train.finetune import finetune
-from vatt.train.initial import read_weights, start_from
+from vatt.train.initial import start_from
 from vatt.train.log import read_metrics
 from vatt.train.pretrain import pretrain
 from vatt.train.step import make_state
+from vatt.train.weights import read_weights
 
 QUIET = Console(quiet=True)
 
@@ -68,6 +70,9 @@ def test_a_run_stopped_and_gone_on_with_is_one_that_was_not_and_is_evaluated_fro
     assert set(straight) == {"zero-shot", "fine-tuned"}
     assert straight["fine-tuned"].metrics["items"] == 12
     assert read_classes_of(config.run) == ("cross", "ring")
+    started = read_config(config.run)
+    assert isinstance(started, FinetuneConfig)
+    assert started.init_step == "2"  # of the other run, which may be trained on
 
     class StopAt(loop.Interrupt):
         asked = property(lambda self: True, lambda self, value: None)
@@ -88,15 +93,16 @@ def test_parameters_are_loaded_resized_or_fresh_and_said_to_be(config, pretraine
     config = replace(config, clip=replace(config.clip, frames=4, size=96))
     mesh = loop.sharding.make_mesh(config.mesh)
     task_state = make_state(config, _task(config), mesh)
-    state, origins = start_from(task_state, config, ("a", "b"), mesh)
+    found = read_weights(pretrained.run, "latest", mesh)
+    state, origins = start_from(task_state, found, config, ("a", "b"))
     how = {origin.path: origin.how for origin in origins}
     tables = "tokenizers/video/positions/tables"
     assert {path for path, x in how.items() if x == "resized"} == {
         f"{tables}/{axis}" for axis in ("time", "height", "width")
     }
     assert {path for path, x in how.items() if x == "fresh"} == {"classifier/kernel", "classifier/bias"}
-    old, _, step = read_weights(pretrained.run, "latest", mesh)
-    assert step == 2
+    old = found.params
+    assert found.step == 2
     video = state["params"]["tokenizers"]["video"]
     was = old["tokenizers"]["video"]["positions"]["tables"]["height"]
     np.testing.assert_allclose(
@@ -107,7 +113,7 @@ def test_parameters_are_loaded_resized_or_fresh_and_said_to_be(config, pretraine
     other = replace(config, model=replace(config.model, video=replace(config.model.video, encoder=wide)))
     fresh = make_state(other, _task(other), mesh)
     with pytest.raises(CheckpointError, match="none of its parameters fits"):
-        start_from(fresh, other, ("a", "b"), mesh)
+        start_from(fresh, found, other, ("a", "b"))
 
 
 def _task(cfg):
@@ -146,6 +152,21 @@ def test_clips_without_a_label_are_left_out_and_told(config, tmp_path):
     said = Console(record=True, width=200)
     finetune(replace(config, steps=1, evaluate=replace(config.evaluate, source="")), said)
     assert "2 classes, 11 clips to train on" in said.export_text()
+
+
+def test_a_folder_that_holds_a_folder_for_each_class_names_its_classes(config, tmp_path, demo_media):
+    for number, clip in enumerate(sorted((demo_media / "train").glob("*.mp4"))[:12]):
+        place = tmp_path / "media" / ("ring" if number % 2 else "cross") / "deeper" / clip.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip, place)
+    said, media = Console(record=True, width=400), str(tmp_path / "media")
+    data, evaluate = replace(config.data, sources=(media,)), replace(config.evaluate, source=media)
+    found = finetune(replace(config, init="", steps=1, data=data, evaluate=evaluate), said)
+    assert found is not None
+    assert found["fine-tuned"].metrics["items"] == 12
+    assert read_classes_of(config.run) == ("cross", "ring")
+    assert said.export_text(clear=False).count("labels are the names of the folders that clips lie in") == 2
+    assert "2 classes, 12 clips to train on" in said.export_text()
 
 
 def test_an_experiment_of_another_kind_is_refused(capsys):

@@ -91,8 +91,8 @@ def test_the_hash_is_of_the_weights(tiny_run, model):
     assert len(model.hash) == 16
     assert vatt.load(tiny_run).hash == model.hash
     assert vatt.load(tiny_run, step=2).hash == model.hash
-    changed = {**model.state, "params": {**model.state["params"], "extra": np.zeros(1)}}
-    assert replace(model, state=changed).hash != model.hash
+    changed = {**model.params, "extra": np.zeros(1)}
+    assert replace(model, params=changed).hash != model.hash
 
 
 def test_files_that_give_nothing_are_named_with_what_is_the_matter(model, tmp_path, clip):

@@ -20,10 +20,9 @@ from vatt.cli import main
 from vatt.config import AugmentConfig, MeshConfig
 from vatt.data.sources import open_source
 from vatt.data.text import Vocabulary
-from vatt.errors import ConfigError, DataError, MediaError, NonFiniteError
-from vatt.evals.knn import knn, knn_of_source
+from vatt.errors import ConfigError, DataError, MediaError
 from vatt.evals.pretrained import load
-from vatt.evals.probe import PROBES, fresh, labelled, probe_source, published, recipe, run_folds
+from vatt.evals.probe import PROBES, fresh, probe_source, published, recipe, run_folds, split_of
 from vatt.evals.probe.classifiers import best_c, fit, linear, low_rank
 from vatt.evals.probe.features import Passes, Windows, features
 from vatt.tasks.pretrain import Pretrain
@@ -233,7 +232,7 @@ def test_sources_that_cannot_be_probed_are_refused(model, labelled_folders, tmp_
 
     given = {"passes": 0, "windows": 1, "C": (0.1,)}
     with pytest.raises(DataError, match="none of 3 clips has a label"):
-        labelled(open_source(str(labelled_folders / "train" / "red"), seconds=1.1))
+        split_of(open_source(str(labelled_folders / "train" / "red"), seconds=1.1))
     with pytest.raises(DataError, match=r"all 3 clips are 'x'; a classifier needs two classes"):
         probe_source(model, manifest("x", "x", "x"), train, **given)
     with pytest.raises(DataError, match=r"no clip has a label that occurs in .*; it has x \(2\), y \(1\)"):
@@ -242,8 +241,8 @@ def test_sources_that_cannot_be_probed_are_refused(model, labelled_folders, tmp_
         probe_source(model, train, train, modalities=("audio",), **given)
     (tmp_path / "two.jsonl").write_text(json.dumps({"path": str(files[0]), "labels": ["a", "b"]}) + "\n")
     with pytest.raises(DataError, match=r"has 2 labels \(a, b\)"):
-        labelled(open_source(str(tmp_path / "two.jsonl"), seconds=1.1))
-    part = labelled(manifest("x", "", "y"))
+        split_of(open_source(str(tmp_path / "two.jsonl"), seconds=1.1))
+    part = split_of(manifest("x", "", "y"))
     assert (part.label, part.expected) == ({0: "x", 2: "y"}, 2)
     assert "1 of 3 clips have no label" in part.note
 
@@ -438,51 +437,3 @@ def test_the_low_rank_classifier_learns_and_is_a_function_of_its_seed():
     assert (first.argmax(1) == y).all()
     assert (first == again).all()
     assert (first != other).any()
-
-
-# kNN
-
-
-def test_knn_by_hand():
-    train = np.array([[1, 0], [1, 0.1], [0, 1], [-1, 0]])
-    labels = np.array(["a", "b", "b", "c"])
-    # of the two nearest, `a` is nearer; of the nearest three, `b` has the second and a far one
-    got = knn(train, labels, np.array([[2, 0], [0, 3], [-5, 0]]), np.array(["a", "b", "d"]), k=2)
-    assert got == pytest.approx({"knn_top_1": 100 * 2 / 3, "knn_clips": 3})
-    sure = np.exp((1 / np.sqrt(1.01) - 1) / 0.07)
-    assert sure < 1  # the weight of the second beside the first: without weights, two votes of `b` would win
-    assert knn(train, labels, np.array([[2, 0]]), np.array(["a"]), k=4)["knn_top_1"] == 100
-    equals = np.array([[1, 0], [1, 0.1], [1, -0.1], [1, 0.1]])  # three share the one place that is left
-    assert knn(equals, np.array(["a", "b", "b", "b"]), np.array([[2, 0]]), np.array(["a"]), k=2)["knn_top_1"] == 100
-
-
-def test_knn_of_features_that_collapsed_is_what_class_frequencies_give():
-    labels = [("a",)] * 10 + [("b",)] * 10
-    assert knn_of_source(np.ones((20, 3)), labels, k=5)["knn_top_1"] == pytest.approx(0)  # the others are 10 to 9
-    halves = np.array(["a"] * 10 + ["b"] * 10)
-    assert knn(np.ones((20, 3)), halves, np.ones((6, 3)), np.array(["a"] * 3 + ["b"] * 3), k=5)["knn_top_1"] == 50
-
-
-def test_knn_of_a_source_leaves_each_clip_out_itself(monkeypatch):
-    rng = np.random.default_rng(0)
-    y = np.arange(40) % 4
-    features = np.eye(4, 8)[y] + rng.normal(0, 0.1, (40, 8))
-    labels = [(f"class {c}",) for c in y]
-    assert knn_of_source(features, labels, k=5) == {"knn_top_1": 100, "knn_clips": 40}
-    noise = rng.normal(size=(40, 8))
-    assert knn_of_source(noise, labels, k=1)["knn_top_1"] < 60  # each is its own nearest
-    labels[0], labels[1], labels[2] = (), ("class 1", "class 2"), ("alone",)
-    assert knn_of_source(features, labels)["knn_clips"] == 37
-    assert knn_of_source(features, [("a",)] * 40) == {}
-    whole = knn_of_source(noise, [(str(c),) for c in y], k=7)
-    monkeypatch.setitem(knn.__globals__, "_BLOCK", 120)  # three rows at a time
-    assert knn_of_source(noise, [(str(c),) for c in y], k=7) == whole
-
-
-def test_knn_refuses_what_does_not_fit():
-    with pytest.raises(NonFiniteError, match="first row 1"):
-        knn_of_source(np.array([[1.0], [np.nan]]), [("a",), ("b",)])
-    with pytest.raises(ValueError, match="train has shape"):
-        knn(np.ones((3, 2)), np.array(["a"]), np.ones((1, 2)), np.array(["a"]))
-    with pytest.raises(ValueError, match="at least 1"):
-        knn(np.ones((3, 2)), np.array(["a"] * 3), np.ones((1, 2)), np.array(["a"]), k=0)

@@ -10,14 +10,13 @@ import pytest
 
 from tests.oddfiles import picture, text, tone, write
 from vatt.cli import main
-from vatt.data.demo import COMBINATIONS
+from vatt.data.demo import COMBINATIONS, demo_labels
 from vatt.errors import ConfigError, DataError, MediaError
 from vatt.evals import pretrained
 from vatt.evals.zeroshot import (
     Clips,
     check_templates,
     classify,
-    demo_labels,
     embed_labels,
     embed_source,
     softmax,
@@ -70,8 +69,8 @@ def test_prompts_are_averaged_and_files_are_the_mean_of_their_windows(model, cli
 def test_a_learned_temperature_is_the_one_that_counts(model):
     assert model.temperature == model.cfg.loss.temperature
     learned = {"loss": {"video_text": {"log_scale": np.float32(np.log(20.0))}}}
-    state = {**model.state, "params": {**model.state["params"], **learned}}
-    assert replace(model, state=state).temperature == pytest.approx(0.05)
+    params = {**model.params, **learned}
+    assert replace(model, params=params).temperature == pytest.approx(0.05)
 
 
 def test_softmax_of_large_scores_is_finite():

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -11,6 +10,9 @@ import matplotlib.pyplot as plt
 from vatt.errors import CheckpointError
 from vatt.evals.retrieval import Retrieval
 from vatt.train.log import read_metrics
+
+SHOWN = ("R@10", "knn_top_1", "top_1", "mAP")
+MOST = 1000  # clips of a heat map
 
 
 def curves(run: str | Path) -> Path:
@@ -21,7 +23,7 @@ def curves(run: str | Path) -> Path:
         raise CheckpointError(f"{run}: there is no metrics.jsonl to plot; give the folder that vatt pretrain wrote")
     panels = {
         "loss": [name for name in _names(lines) if name == "loss" or name.startswith("loss/")],
-        "held-out clips (%)": [name for name in _names(lines) if name.split("/")[-1] in ("R@10", "top_1", "mAP")],
+        "held-out clips (%)": [name for name in _names(lines) if name.split("/")[-1] in SHOWN],
         "clips/s": ["clips_per_second"],
         "learning rate": ["learning_rate"],
     }
@@ -42,12 +44,12 @@ def curves(run: str | Path) -> Path:
 
 
 def heat_map(result: Retrieval, path: str | Path) -> Path:
-    """Writes the similarity matrices, one panel a direction from text or audio to video: a good model has a bright
-    diagonal."""
-    shown = {name: matrix for name, matrix in result.similarity.items() if name.endswith("to_video")}
+    """Writes similarity matrices, one panel a direction from text or audio to video, of the first MOST clips: a good
+    model has a bright diagonal."""
+    shown = {name: pair for name, pair in result.embeddings.items() if name.endswith("to_video")}
     figure, axes = plt.subplots(1, len(shown), figsize=(6 * len(shown), 5.5), layout="constrained", squeeze=False)
-    for axis, (name, matrix) in zip(axes.flat, shown.items(), strict=True):
-        picture = axis.imshow(np.asarray(matrix), cmap="viridis", interpolation="nearest")
+    for axis, (name, (of_query, of_item)) in zip(axes.flat, shown.items(), strict=True):
+        picture = axis.imshow(of_query[:MOST] @ of_item[:MOST].T, cmap="viridis", interpolation="nearest")
         query = name.split("_")[0]
         axis.set(title=f"{query} to video, cosine similarity", xlabel="video", ylabel=query)
         figure.colorbar(picture, ax=axis, shrink=0.8)

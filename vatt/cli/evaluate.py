@@ -49,6 +49,8 @@ def print_retrieval(console, result, run: str) -> None:
     from rich import box
     from rich.table import Table
 
+    from vatt.evals.knn import NEIGHBOURS
+
     title = f"zero-shot retrieval of {run} (%, ranks from 1; chance in brackets)"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "R@1", "R@5", "R@10", "median", "mean", "clips"):
@@ -59,3 +61,9 @@ def print_retrieval(console, result, run: str) -> None:
         ranks = [f"{values[m]:.0f} ({chance[m]:.0f})" for m in ("median_rank", "mean_rank")]
         table.add_row(direction.replace("_to_", " → "), *recalls, *ranks, f"{values['items']:.0f}")
     console.print(table)
+    for tower, found in result.knn.items():
+        console.print(
+            f"{tower} features, classified by their {NEIGHBOURS} nearest neighbours: {found['top_1']:.1f} "
+            f"({found['chance']:.1f}) of {found['clips']} clips in {found['classes']} classes",
+            highlight=False,
+        )

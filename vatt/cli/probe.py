@@ -46,7 +46,7 @@ def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
     before_jax()
     from vatt.data.sources import open_clips
     from vatt.evals.pretrained import load
-    from vatt.evals.probe import PROBES, Fold, fresh, labelled, published, recipe, run_folds, write_report
+    from vatt.evals.probe import PROBES, Fold, fresh, published, recipe, run_folds, split_of, write_report
     from vatt.evals.run import print_faults
     from vatt.progress import bar
 
@@ -73,7 +73,7 @@ def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
             with bar(console, source) as progress:
                 clips = open_clips(source, model.cfg.clip, max_bad=1.0, progress=progress)
             print_faults(console, clips)
-            splits.append(labelled(clips))
+            splits.append(split_of(clips))
         folds = [Fold("test", *splits)]
     modalities = tuple(dict.fromkeys(options.modalities or (probe.modalities if probe else ("video",))))
     reports = run_folds(model, folds, recipes=recipes, modalities=modalities, seed=options.seed, console=console)

@@ -96,7 +96,8 @@ class Config(RunConfig):
 class FinetuneConfig(RunConfig):
     """One fine-tuning run: a classifier, from a pretrained checkpoint or from scratch."""
 
-    init: str = ""  # run of vatt pretrain or finetune to start from, at its latest checkpoint; empty: from scratch
+    init: str = ""  # run of vatt pretrain or finetune to start from; empty: from scratch
+    init_step: str = "latest"  # its checkpoint: latest, best, or a number of steps; the run records the number
     classify: ClassifyConfig = field(default_factory=ClassifyConfig)
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(best=""))
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from vatt.data.captions import Caption, write_srt
 from vatt.errors import DataError
+from vatt.jsonl import read_lines
 
 FEW = 10  # clips of a class in few.csv
 VERSION = 3  # of what is made from a seed; a folder made by another version is refused
@@ -329,3 +330,34 @@ def _encode(path: Path, video: np.ndarray, fps: int, audio: np.ndarray | None, r
             frame.pts, frame.sample_rate, frame.time_base = 0, rate, Fraction(1, rate)
             container.mux(sound.encode(frame))
             container.mux(sound.encode(None))
+
+
+def demo_labels(folder: str | Path) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """What the clips of demo media show, as words: by factor (shape, colour, motion, and combination of all three) the
+    labels, and the label of each held-out clip by its id.
+
+    Args:
+      folder: as `make_demo` made it; or its heldout/.
+    """
+    folder = Path(folder)
+    lines = read_lines((folder if (folder / "factors.jsonl").exists() else folder.parent) / "factors.jsonl")
+    if not lines:
+        raise DataError(f"{folder}: no factors.jsonl, so it holds no demo media; make some with vatt data demo")
+
+    def combined(shape: str, colour: str, motion: str) -> str:
+        return f"{colour} {shape} {MOTIONS[motion][0]}"
+
+    labels = {
+        "shape": list(SHAPES),
+        "colour": list(COLOURS),
+        "motion": [forms[0] for forms in MOTIONS.values()],
+        "combination": [combined(*values) for values in product(SHAPES, COLOURS, MOTIONS)],
+    }
+    heldout = [line for line in lines if line["split"] == "heldout"]
+    of = {
+        "shape": {line["id"]: line["shape"] for line in heldout},
+        "colour": {line["id"]: line["colour"] for line in heldout},
+        "motion": {line["id"]: MOTIONS[line["motion"]][0] for line in heldout},
+        "combination": {line["id"]: combined(line["shape"], line["colour"], line["motion"]) for line in heldout},
+    }
+    return {name: (labels[name], of[name]) for name in labels}

@@ -14,6 +14,11 @@ from vatt.config import Modality
 from vatt.data.items import Fault, Item, Source
 from vatt.errors import DataError, MediaError, listed
 
+WHENCE = (
+    "Labels come with published data sets, with manifests that have a column label, and with a folder that holds a "
+    "folder for each class"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
@@ -56,6 +61,29 @@ class Labels:
         return {name: number for number, name in enumerate(self.classes)}
 
 
+class ByFolder:
+    """A source whose items have other labels, as a Source."""
+
+    def __init__(self, source: Source, labels: Sequence[tuple[str, ...]]):
+        self.name, self.faults = source.name, source.faults
+        self._source, self._labels = source, labels
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Item:
+        return dataclasses.replace(self._source[index], labels=self._labels[index])
+
+    def word_counts(self) -> Counter:
+        return self._source.word_counts()
+
+    def labels(self) -> list[tuple[str, ...]]:
+        return list(self._labels)
+
+    def fingerprint(self) -> str:
+        return self._source.fingerprint()  # of ids, too, which the labels are made of
+
+
 class Subset:
     """Some items of a source, as a Source."""
 
@@ -95,6 +123,17 @@ def read_classes(path: str | Path) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def with_labels(source: Source) -> Source:
+    """The source; where none of its clips has a label and all are files in folders, as `ByFolder`: with the first
+    folder of their paths for a label, as in a folder that holds a folder for each class."""
+    if any(source.labels()):
+        return source
+    items = [source[index] for index in range(len(source))]
+    if not all(isinstance(item.media, str) and "/" in item.id for item in items):
+        return source
+    return ByFolder(source, [(item.id.split("/")[0],) for item in items])
+
+
 def classes_of(sources: Sequence[Source]) -> tuple[str, ...]:
     """Every label of the sources, sorted. Raises DataError if there are fewer than two."""
     classes = sorted({label for source in sources for labels in source.labels() for label in labels})
@@ -102,7 +141,7 @@ def classes_of(sources: Sequence[Source]) -> tuple[str, ...]:
         found = f"only {classes[0]!r}" if classes else "none"
         raise DataError(
             f"{', '.join(source.name for source in sources)}: a classifier needs clips of two labels at least, and "
-            f"there is {found}. Labels come with published data sets and with manifests that have a column label"
+            f"there is {found}. {WHENCE}"
         )
     return tuple(classes)
 
@@ -132,8 +171,8 @@ def labelled(source: Source, classes: Sequence[str], labels: Literal["single", "
         )
     kept = [index for index, some in enumerate(every) if some]
     if not kept:
-        raise DataError(f"{source.name}: none of its {len(every)} clips has a label")
+        raise DataError(f"{source.name}: none of its {len(every)} clips has a label. {WHENCE}")
     if len(kept) == len(every):
         return source
-    faults = [Fault(id=str(index), reason="unlabelled") for index, some in enumerate(every) if not some]
+    faults = [Fault(id=source[index].id, reason="unlabelled") for index, some in enumerate(every) if not some]
     return Subset(source, kept, faults)

@@ -9,12 +9,11 @@ import jax
 from jax.sharding import Mesh
 
 from vatt import sharding
-from vatt.config import FinetuneConfig, MeshConfig
+from vatt.config import MeshConfig
 from vatt.errors import CheckpointError
 from vatt.evals.embedding import ByRows
 from vatt.tasks.classify import Classify
-from vatt.train.checkpoint import Checkpoints, find_step, read_classes_of, read_config
-from vatt.train.step import abstract_state
+from vatt.train.weights import read_weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,14 +31,11 @@ def load_classifier(run: str | Path, *, step: str | int = "latest") -> Finetuned
     Raises:
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
     """
-    cfg = read_config(run)
-    if not isinstance(cfg, FinetuneConfig):
+    mesh = sharding.make_mesh(MeshConfig())
+    found = read_weights(run, step, mesh)
+    if not isinstance(found.task, Classify):
         raise CheckpointError(f"{run}: is a pretraining run; give one of vatt finetune")
-    mesh, task = sharding.make_mesh(MeshConfig()), Classify(cfg, read_classes_of(run))
-    with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
-        number = find_step(checkpoints, str(step))
-        state = checkpoints.load_weights(number, abstract_state(cfg, task, mesh))
-    return Finetuned(task, number, logits_of(task, mesh, state["params"], state["stats"]))
+    return Finetuned(found.task, found.step, logits_of(found.task, mesh, found.params, found.stats))
 
 
 def logits_of(task: Classify, mesh: Mesh, params: dict, stats: dict) -> ByRows:

@@ -24,8 +24,8 @@ from vatt.data.windows import Window, decode_windows, groups, window_starts
 from vatt.errors import ConfigError, DataError, MediaError
 from vatt.evals.embedding import Embedder, check_finite, unit
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, find_step, read_pretrain_config, read_tokenizer
-from vatt.train.step import abstract_state
+from vatt.train.checkpoint import read_pretrain_config, read_tokenizer
+from vatt.train.weights import Weights, read_weights
 
 # modality -> space -> what leads it there
 SPACES = {
@@ -66,7 +66,8 @@ class Pretrained:
     tokenizer: Tokenizer
     embedder: Embedder
     mesh: Mesh
-    state: dict
+    params: dict
+    stats: dict
 
     @functools.cached_property
     def hash(self) -> str:
@@ -75,14 +76,14 @@ class Pretrained:
         made = [dataclasses.asdict(cfg.model), dataclasses.asdict(cfg.clip), cfg.canvas]
         digest = hashlib.sha256(json.dumps(made).encode())
         digest.update(self.tokenizer.to_text().encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.state["params"], self.state["stats"])):
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.params, self.stats)):
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(jax.device_get(leaf)).tobytes())
         return digest.hexdigest()[:16]
 
     @property
     def temperature(self) -> float:
         """What cosines of video and text are divided by: the run's, or what it learned."""
-        learned = self.state["params"].get("loss", {}).get("video_text", {})
+        learned = self.params.get("loss", {}).get("video_text", {})
         return math.exp(-float(learned["log_scale"])) if "log_scale" in learned else self.cfg.loss.temperature
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
@@ -192,11 +193,14 @@ def load(run: str | Path, *, step: str | int = "latest") -> Pretrained:
     Raises:
       CheckpointError: no such run or checkpoint, or one that cannot be restored.
     """
-    cfg = dataclasses.replace(read_pretrain_config(run), run=str(run))
+    read_pretrain_config(run)  # if it is another kind of run, that is said before its weights are read
     mesh = sharding.make_mesh(MeshConfig())  # whatever devices are here, not those it trained on
-    task = Pretrain(cfg)
-    with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
-        number = find_step(checkpoints, str(step))
-        state = checkpoints.load_weights(number, abstract_state(cfg, task, mesh))
-    embedder = Embedder(cfg, mesh, state["params"], state["stats"])
-    return Pretrained(cfg, number, read_tokenizer(run), embedder, mesh, state)
+    return ready(run, read_weights(run, step, mesh), mesh)
+
+
+def ready(run: str | Path, found: Weights, mesh: Mesh) -> Pretrained:
+    """The weights found in a pretraining run, ready to embed."""
+    assert isinstance(found.task, Pretrain)
+    cfg = dataclasses.replace(found.task.cfg, run=str(run))
+    embedder = Embedder(cfg, mesh, found.params, found.stats)
+    return Pretrained(cfg, found.step, read_tokenizer(run), embedder, mesh, found.params, found.stats)

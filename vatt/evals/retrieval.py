@@ -5,13 +5,14 @@ cosine. Every query counts once, ties as the expectation over random order (see 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
 from vatt.errors import DataError
 from vatt.evals.embedding import embed_views, unit
-from vatt.metrics import chance, retrieval
+from vatt.evals.knn import knn_of_source
+from vatt.metrics import chance, retrieval_blocks
 
 # direction -> embeddings of the query and of the item
 DIRECTIONS = {
@@ -20,53 +21,82 @@ DIRECTIONS = {
     "audio_to_video": ("z_av", "z_va"),
     "video_to_audio": ("z_va", "z_av"),
 }
-# embedding -> the mask that tells which clips have it
+# embedding, or features of a tower -> the mask that tells which clips have it
 MASKS = {
+    "video": "video_mask",
+    "audio": "audio_mask",
     "z_va": "video_mask",
     "z_vt": "video_mask",
     "z_av": "audio_mask",
     "z_at": "audio_mask",
     "z_tv": "text_mask",
 }
+TOWERS = ("video", "audio")
 
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval:
-    """What was measured: for every direction, metrics and what chance would give; and the similarities."""
+    """What was measured.
+
+    metrics, chance: by direction, and what a random order would give.
+    embeddings: by direction, of the queries and the items, [N E] of unit length; query i belongs to item i.
+    knn: by tower, classification of its features by their nearest neighbours, where clips have labels.
+    """
 
     metrics: dict[str, dict[str, float]]
     chance: dict[str, dict[str, float]]
-    similarity: dict[str, np.ndarray]  # [queries items], float32
+    embeddings: dict[str, tuple[np.ndarray, np.ndarray]]
+    knn: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def named(self) -> dict[str, float]:
         """One flat dict, such as {"text_to_video/R@1": 24.4}."""
-        return {f"{d}/{name}": value for d, values in self.metrics.items() for name, value in values.items()}
+        found = {f"{d}/{name}": value for d, values in self.metrics.items() for name, value in values.items()}
+        return found | {f"{tower}/knn_top_1": values["top_1"] for tower, values in self.knn.items()}
 
 
-def evaluate(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> Retrieval:
+def evaluate(
+    embedder: Callable[[dict], dict], batches: Iterable[dict], *, labels: Mapping[str, tuple[str, ...]] | None = None
+) -> Retrieval:
     """Embeds the clips of `batches` (as `vatt.data.pipeline.evaluation_batches` yields them) and ranks them.
+
+    Args:
+      labels: of clips by id, if they have some: then the towers' features are classified as well.
 
     Raises:
       NonFiniteError: an embedding is NaN or infinite.
       DataError: no clip has the modalities that some direction needs.
     """
-    z, has = embed(embedder, batches)
-    metrics, by_chance, similarities = {}, {}, {}
+    ids: list[str] = []
+    z, has = embed(embedder, _noted(batches, ids))
+    metrics, by_chance, embeddings = {}, {}, {}
     for direction, (query, item) in DIRECTIONS.items():
         both = has[query] & has[item]
         if not both.any():
             continue
-        similarity = z[query][both] @ z[item][both].T
-        metrics[direction] = retrieval(similarity)
+        embeddings[direction] = z[query][both], z[item][both]
+        metrics[direction] = retrieval_blocks(*embeddings[direction])
         by_chance[direction] = chance(int(both.sum()))
-        similarities[direction] = similarity
     if not metrics:
         raise DataError("no held-out clip has two modalities; evaluate.source needs clips with sound or captions")
-    return Retrieval(metrics, by_chance, similarities)
+    knn = {}
+    for tower in TOWERS:
+        if labels is None or tower not in z or not has[tower].any():
+            continue
+        rows = np.flatnonzero(has[tower])
+        if found := knn_of_source(z[tower][rows], [labels.get(ids[row], ()) for row in rows]):
+            knn[tower] = found
+    return Retrieval(metrics, by_chance, embeddings, knn)
+
+
+def _noted(batches: Iterable[dict], ids: list[str]) -> Iterator[dict]:
+    for batch in batches:
+        ids.extend(batch["ids"])
+        yield batch
 
 
 def embed(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> tuple[dict, dict]:
-    """Unit embeddings [N E] by name, views averaged, and which of the N clips have each."""
+    """By name, unit embeddings [N E] and unit features of the towers [N D], views averaged, and which of the N clips
+    have each."""
     z: dict[str, list] = {}
     has: dict[str, list] = {}
     for batch in embed_views(embedder, batches):

@@ -10,7 +10,7 @@ from rich.console import Console
 from vatt.config import Config, FinetuneConfig, RunConfig
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
-from vatt.data.labels import Labels, labelled
+from vatt.data.labels import Labels, labelled, with_labels
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer
@@ -46,7 +46,7 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     if isinstance(model, Pretrained):
         print_faults(console, clips)
         return evaluate_source(model.cfg, clips, model.tokenizer, model.embedder, console)
-    clips = labelled(clips, model.task.classes, model.task.cfg.classify.labels)
+    clips = labelled(with_labels(clips), model.task.classes, model.task.cfg.classify.labels)
     print_faults(console, clips)
     return classify_source(model.task.cfg, clips, model.task.classes, model.logits, console)
 
@@ -55,8 +55,10 @@ def evaluate_source(
     cfg: Config, source: Source, tokenizer: Tokenizer, embedder: Embedder, console: Console
 ) -> Retrieval:
     """Zero-shot retrieval on every clip of `source` that can be decoded. Says which cannot."""
+    labels = source.labels()
+    named = {source[index].id: label for index, label in enumerate(labels)} if any(labels) else None
     with heldout_batches(cfg, source, console, tokenizer=tokenizer) as batches:
-        return evaluate(embedder, batches)
+        return evaluate(embedder, batches, labels=named)
 
 
 def classify_source(

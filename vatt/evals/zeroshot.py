@@ -5,7 +5,6 @@ et al. 2021, section 3.1.4). A file is the mean of its windows, brought to unit 
 over cosines divided by the temperature that the model was trained with.
 """
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from vatt.data.demo import COLOURS, MOTIONS, SHAPES
+from vatt.data.demo import demo_labels
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips, open_file
 from vatt.data.text import PAD, words
@@ -22,7 +21,6 @@ from vatt.errors import ConfigError, DataError, MediaError
 from vatt.evals.embedding import unit
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.retrieval import embed
-from vatt.jsonl import read_lines
 from vatt.metrics import single_label
 
 TEMPLATES = ("{}", "a {}", "this is a {}", "we see a {}")
@@ -230,37 +228,6 @@ def zero_shot_accuracy(
             raise DataError(f"{id}: {what}")
     found = single_label(clips.z @ targets.T, np.array([rows[label] for label in wanted]))
     return found | {"chance": 100 / len(labels)}
-
-
-def demo_labels(folder: str | Path) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """What the clips of demo media show, as words: by factor (shape, colour, motion, and combination of all three) the
-    labels, and the label of each held-out clip by its id.
-
-    Args:
-      folder: as `make_demo` made it; or its heldout/.
-    """
-    folder = Path(folder)
-    lines = read_lines((folder if (folder / "factors.jsonl").exists() else folder.parent) / "factors.jsonl")
-    if not lines:
-        raise DataError(f"{folder}: no factors.jsonl, so it holds no demo media; make some with vatt data demo")
-
-    def combined(shape: str, colour: str, motion: str) -> str:
-        return f"{colour} {shape} {MOTIONS[motion][0]}"
-
-    labels = {
-        "shape": list(SHAPES),
-        "colour": list(COLOURS),
-        "motion": [forms[0] for forms in MOTIONS.values()],
-        "combination": [combined(*values) for values in itertools.product(SHAPES, COLOURS, MOTIONS)],
-    }
-    heldout = [line for line in lines if line["split"] == "heldout"]
-    of = {
-        "shape": {line["id"]: line["shape"] for line in heldout},
-        "colour": {line["id"]: line["colour"] for line in heldout},
-        "motion": {line["id"]: MOTIONS[line["motion"]][0] for line in heldout},
-        "combination": {line["id"]: combined(line["shape"], line["colour"], line["motion"]) for line in heldout},
-    }
-    return {name: (labels[name], of[name]) for name in labels}
 
 
 def demo_accuracy(

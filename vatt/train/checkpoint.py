@@ -287,6 +287,12 @@ class Checkpoints:
         self.close()
 
 
+def step_of(run: str | Path, step: str) -> int:
+    """As `find_step`, of a run. Raises CheckpointError also if there is no such run."""
+    with Checkpoints(run, read_config(run).checkpoint, access="read") as checkpoints:
+        return find_step(checkpoints, step)
+
+
 def find_step(checkpoints: Checkpoints, step: str) -> int:
     """The number of a kept step that is "latest", "best" or a number. Raises CheckpointError if there is none."""
     kept = checkpoints.steps

@@ -12,19 +12,21 @@ from rich.console import Console
 
 from vatt.config import Config, FinetuneConfig
 from vatt.data.items import Source, absolute_path
-from vatt.data.labels import Labels, classes_of, labelled, read_classes
+from vatt.data.labels import ByFolder, Labels, classes_of, labelled, read_classes, with_labels
 from vatt.data.pipeline import TrainStream
 from vatt.data.text import UNKNOWN
 from vatt.errors import CheckpointError, DataError
 from vatt.evals.classification import Classification
 from vatt.evals.finetuned import logits_of
-from vatt.evals.pretrained import load
+from vatt.evals.pretrained import Pretrained, ready
 from vatt.evals.run import classify_source
 from vatt.tasks.classify import Classify
-from vatt.train.checkpoint import has_checkpoint, open_run, read_classes_of, read_config
+from vatt.tasks.pretrain import Pretrain
+from vatt.train.checkpoint import has_checkpoint, open_run, read_classes_of, read_config, step_of
 from vatt.train.initial import start_from, table
 from vatt.train.loop import Job, begin, open_sources, train, with_absolute_sources
 from vatt.train.step import State, make_state, weights
+from vatt.train.weights import read_weights
 
 Measured = dict[str, Classification]  # by what was measured: "fine-tuned", "zero-shot", "0.5 of fine-tuned"
 
@@ -44,9 +46,9 @@ def finetune(cfg: FinetuneConfig, console: Console) -> Measured | None:
     cfg = with_absolute_sources(cfg)
     cfg = dataclasses.replace(cfg, init=absolute_path(cfg.init) if cfg.init else "")
     mesh = begin(cfg, console)
-    if cfg.init:
-        read_config(cfg.init)  # if it is no run, that is said before media are opened
+    cfg = pinned(cfg)  # if init is no run, that is said before media are opened
     sources, heldout = open_sources(cfg, console)
+    sources, heldout = [told(source, console) for source in sources], told(heldout, console) if heldout else None
     classes = open_classes(cfg, sources)
     sources = [labelled(source, classes, cfg.classify.labels) for source in sources]
     heldout = labelled(heldout, classes, cfg.classify.labels) if heldout else None
@@ -76,6 +78,31 @@ def finetune(cfg: FinetuneConfig, console: Console) -> Measured | None:
     return ({"zero-shot": zero_shot} if zero_shot else {}) | measured
 
 
+def pinned(cfg: FinetuneConfig) -> FinetuneConfig:
+    """The configuration with the number of the checkpoint that the run started, or now starts, from: the other run may
+    be trained on.
+
+    Raises:
+      CheckpointError: cfg.init is no run, or has no such checkpoint.
+    """
+    if not cfg.init:
+        return cfg
+    if not has_checkpoint(cfg.run):
+        return dataclasses.replace(cfg, init_step=str(step_of(cfg.init, cfg.init_step)))
+    before = read_config(cfg.run)
+    if isinstance(before, FinetuneConfig) and not cfg.init_step.isdecimal():
+        return dataclasses.replace(cfg, init_step=before.init_step)
+    return cfg
+
+
+def told(source: Source, console: Console) -> Source:
+    """The source with labels, and a word where they are the names of folders."""
+    source = with_labels(source)
+    if isinstance(source, ByFolder):
+        console.print(f"{source.name}: labels are the names of the folders that clips lie in.", highlight=False)
+    return source
+
+
 def open_classes(cfg: FinetuneConfig, sources: Sequence[Source]) -> tuple[str, ...]:
     """Those of the run's checkpoints, else of the file that the config names, else the labels of the training clips."""
     if has_checkpoint(cfg.run):
@@ -103,26 +130,29 @@ def first(state: State, *, cfg: FinetuneConfig, classes: tuple[str, ...], mesh: 
     """What training starts from: `state`, with what fits of the parameters of cfg.init. Says what was taken."""
     if not cfg.init:
         return state
-    state, origins = start_from(state, cfg, classes, mesh)
+    found = read_weights(cfg.init, cfg.init_step, mesh)
+    state, origins = start_from(state, found, cfg, classes)
     if console:
         console.print(table(origins, cfg.init), highlight=False)
-    return name_classes(state, cfg, classes) if cfg.classify.head == "text" else state
+    if cfg.classify.head != "text":
+        return state
+    if not isinstance(found.task, Pretrain):
+        raise CheckpointError(f"{cfg.init}: is a fine-tuned classifier; classify.head text needs a pretraining run")
+    return name_classes(state, ready(cfg.init, found, mesh), cfg, classes)
 
 
-def name_classes(state: State, cfg: FinetuneConfig, classes: tuple[str, ...]) -> State:
-    """The state whose classes have the embeddings that cfg.init gives their names.
+def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, classes: tuple[str, ...]) -> State:
+    """The state whose classes have the embeddings that the model gives their names.
 
     Raises:
-      CheckpointError: cfg.init is no pretraining run.
       DataError: a name has no word that it knows.
     """
-    model = load(cfg.init)
     captions = [cfg.classify.template.format(name) for name in classes]
     for name in classes:
         if (model.tokenizer.encode(name, cfg.clip.words) <= UNKNOWN).all():
             raise DataError(f"class {name!r}: {cfg.init} knows none of its words, so that its name says nothing")
     kernel = model.embed_text(captions).T  # [E C]
-    learned = model.state["params"].get("loss", {}).get("video_text", {})
+    learned = model.params.get("loss", {}).get("video_text", {})
     scale = float(learned["log_scale"]) if "log_scale" in learned else -math.log(model.cfg.loss.temperature)
     for params in [state["params"]] + ([state["ema"]] if "ema" in state else []):
         layer = params["classifier"]

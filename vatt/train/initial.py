@@ -6,17 +6,15 @@ from typing import Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich import box
 from rich.table import Table
 
-from vatt.config import Config, FinetuneConfig
+from vatt.config import FinetuneConfig
 from vatt.errors import CheckpointError
 from vatt.tasks.classify import Classify
-from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import Checkpoints, find_step, read_classes_of, read_config
 from vatt.train.optim import path_of
-from vatt.train.step import State, abstract_state
+from vatt.train.step import State
+from vatt.train.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -28,54 +26,35 @@ class Origin:
     why: str = ""
 
 
-def read_weights(run: str, step: str, mesh: Mesh) -> tuple[dict, dict, int]:
-    """Parameters (averaged, if the run averages) and batch-norm statistics of a run of any kind, and their step.
-
-    Raises:
-      CheckpointError: no such run or checkpoint, or one that cannot be restored.
-    """
-    cfg = read_config(run)
-    task = Pretrain(cfg) if isinstance(cfg, Config) else _classify(run, cfg)
-    with Checkpoints(run, cfg.checkpoint, access="read") as checkpoints:
-        number = find_step(checkpoints, step)
-        state = checkpoints.load_weights(number, abstract_state(cfg, task, mesh))
-    return state["params"], state["stats"], number
-
-
-def _classify(run: str, cfg) -> Classify:
-    assert isinstance(cfg, FinetuneConfig)
-    return Classify(cfg, read_classes_of(run))
-
-
-def start_from(state: State, cfg: FinetuneConfig, classes: tuple[str, ...], mesh: Mesh) -> tuple[State, list[Origin]]:
-    """The fresh `state` with the parameters of `cfg.init` where they fit, and the origin of each.
+def start_from(
+    state: State, found: Weights, cfg: FinetuneConfig, classes: tuple[str, ...]
+) -> tuple[State, list[Origin]]:
+    """The fresh `state` with the parameters `found` in cfg.init where they fit, and the origin of each.
 
     A table of positions of another length is resampled bicubically. The layer of classes is taken only from a run with
     the same classes in the same order.
 
     Raises:
-      CheckpointError: no such run; or nothing of it fits.
+      CheckpointError: nothing of it fits.
     """
-    params, stats, _ = read_weights(cfg.init, "latest", mesh)
-    before = read_config(cfg.init)
-    if isinstance(before, FinetuneConfig) and read_classes_of(cfg.init) != classes:
-        params = {name: value for name, value in params.items() if name != "classifier"}
-    old = _flat(params)
+    old = _flat(found.params)
+    if isinstance(found.task, Classify) and found.task.classes != classes:
+        old = {path: value for path, value in old.items() if not path.startswith("classifier/")}
     origins: list[Origin] = []
 
     def choose(key_path, fresh: jax.Array) -> jax.Array:
         path = path_of(key_path)
-        found = old.get(path)
-        if found is None:
+        there = old.get(path)
+        if there is None:
             origins.append(Origin(path, "fresh", f"not in {cfg.init}"))
-        elif found.shape == fresh.shape:
+        elif there.shape == fresh.shape:
             origins.append(Origin(path, "loaded"))
-            return jax.device_put(np.asarray(found), fresh.sharding)
-        elif "/positions/tables/" in path and found.shape[1] == fresh.shape[1]:
-            origins.append(Origin(path, "resized", f"{found.shape[0]} -> {fresh.shape[0]}"))
-            return jax.device_put(jax.image.resize(np.asarray(found), fresh.shape, "cubic"), fresh.sharding)
+            return jax.device_put(np.asarray(there), fresh.sharding)
+        elif "/positions/tables/" in path and there.shape[1] == fresh.shape[1]:
+            origins.append(Origin(path, "resized", f"{there.shape[0]} -> {fresh.shape[0]}"))
+            return jax.device_put(jax.image.resize(np.asarray(there), fresh.shape, "cubic"), fresh.sharding)
         else:
-            origins.append(Origin(path, "fresh", f"{found.shape} there, {fresh.shape} here"))
+            origins.append(Origin(path, "fresh", f"{there.shape} there, {fresh.shape} here"))
         return fresh
 
     new = jax.tree_util.tree_map_with_path(choose, state["params"])
@@ -84,7 +63,7 @@ def start_from(state: State, cfg: FinetuneConfig, classes: tuple[str, ...], mesh
     state = state | {"params": new}
     if "ema" in state:
         state["ema"] = jax.tree.map(lambda x: jax.device_put(np.asarray(x), x.sharding), new)
-    kept = _flat(stats)
+    kept = _flat(found.stats)
     state["stats"] = jax.tree_util.tree_map_with_path(
         lambda key_path, x: jax.device_put(np.asarray(kept.get(path_of(key_path), x)), x.sharding), state["stats"]
     )

@@ -150,12 +150,10 @@ def _labels(sample: Sample, id: str, faults: list[Fault]) -> tuple[str, ...]:
 class Member(tarfile.TarInfo):
     """A header that says how long it is before tarfile believes it, which reads as much at once as it says."""
 
-    @classmethod
-    def frombuf(cls, buf, encoding, errors):
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in HEADERS and not 0 <= found.size <= LONGEST_HEADER:
-            raise HugeHeaderError(f"a header says that it is {found.size} bytes long, which none is")
-        return found
+    def _proc_member(self, tarfile):  # where every Python reads on by the size; newer ones pass over frombuf
+        if self.type in HEADERS and not 0 <= self.size <= LONGEST_HEADER:
+            raise HugeHeaderError(f"a header says that it is {self.size} bytes long, which none is")
+        return super()._proc_member(tarfile)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class HugeHeaderError(tarfile.TarError):

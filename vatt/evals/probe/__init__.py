@@ -14,7 +14,7 @@ from vatt.evals.probe.report import Report as Report
 from vatt.evals.probe.report import write_report as write_report
 from vatt.evals.probe.run import Fold as Fold
 from vatt.evals.probe.run import fresh as fresh
-from vatt.evals.probe.run import labelled as labelled
 from vatt.evals.probe.run import probe_source as probe_source
 from vatt.evals.probe.run import published as published
 from vatt.evals.probe.run import run_folds as run_folds
+from vatt.evals.probe.run import split_of as split_of

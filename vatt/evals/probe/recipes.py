@@ -43,7 +43,7 @@ RECIPES: dict[Classifier, Recipe] = {
     "svm": Recipe(classifier="svm", passes=10, windows=10, C=(1e-5, 1e-4, 1e-3, 1e-2, 1e-1)),
     # As the SVM, with the softmax loss, by L-BFGS; probabilities averaged.
     "logistic": Recipe(classifier="logistic", passes=10, windows=10, C=(1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
-    # VATT (appendix A.3.2, and its released code): see `classifiers.LowRank`.
+    # VATT (appendix A.3.2, and its released code): see `classifiers.low_rank`.
     "low_rank": Recipe(classifier="low_rank", passes=0, windows=4, steps=50_000),
 }
 

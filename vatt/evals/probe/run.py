@@ -13,6 +13,7 @@ from vatt import sharding
 from vatt.data import builders
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
+from vatt.data.labels import WHENCE, ByFolder, with_labels
 from vatt.data.sources import open_clips
 from vatt.errors import NAMED, DataError, MediaError, listed
 from vatt.evals.embedding import Embedder
@@ -68,18 +69,19 @@ def probe_source(
 
     Returns: numbers as `Report.folds` names them.
 
-    Raises: as `run_folds`, and DataError where `labelled` does.
+    Raises: as `run_folds`, and DataError where `split_of` does.
     """
-    fold = Fold("test", labelled(train), labelled(test))
+    fold = Fold("test", split_of(train), split_of(test))
     reports = run_folds(model, [fold], recipes=[recipe(classifier, **changes)], modalities=modalities, seed=seed)
     return reports[0].folds["test"]
 
 
-def labelled(source: Source) -> Split:
-    """The clips of a source that have a label. Where none has and each lies in a subfolder, that is its label.
+def split_of(source: Source) -> Split:
+    """The clips of a source that have a label (see `vatt.data.labels.with_labels`).
 
     Raises DataError if no clip has a label, or one has several.
     """
+    source = with_labels(source)
     items = [source[index] for index in range(len(source))]
     label = {index: item.labels[0] for index, item in enumerate(items) if item.labels}
     for item in items:
@@ -88,15 +90,9 @@ def labelled(source: Source) -> Split:
                 f"{source.name}: {item.id} has {len(item.labels)} labels ({', '.join(item.labels[:3])}); a probe needs "
                 "clips of one label each"
             )
-    note = ""
-    if not label and all("/" in item.id for item in items):
-        label = {index: item.id.split("/")[-2] for index, item in enumerate(items)}
-        note = "labels are the names of the folders that clips lie in"
     if not label:
-        raise DataError(
-            f"{source.name}: none of {len(items)} clips has a label. Give a manifest with a column label, or a folder "
-            "that holds a folder for each class"
-        )
+        raise DataError(f"{source.name}: none of {len(items)} clips has a label. {WHENCE}")
+    note = "labels are the names of the folders that clips lie in" if isinstance(source, ByFolder) else ""
     if len(label) < len(items):
         note = f"{len(items) - len(label)} of {len(items)} clips have no label, and are left out"
     lost = sum(FAULTS[fault.reason].fatal for fault in source.faults)
@@ -256,4 +252,4 @@ def fresh(model: Pretrained) -> Pretrained:
         shardings = sharding.state_shardings(jax.eval_shape(init, key), model.mesh)
         params, stats = jax.jit(init, out_shardings=shardings)(key)
     embedder = Embedder(model.cfg, model.mesh, params, stats)
-    return replace(model, step=0, embedder=embedder, state={"params": params, "stats": stats})
+    return replace(model, step=0, embedder=embedder, params=params, stats=stats)
