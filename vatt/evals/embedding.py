@@ -11,6 +11,7 @@ from vatt import sharding
 from vatt.config import Config
 from vatt.errors import NonFiniteError
 from vatt.models import vatt
+from vatt.train.step import bare
 from vatt.transforms import to_model
 
 # Clips that the model takes at a time, on each device, however many come: the last bits of a matrix product depend on
@@ -46,7 +47,7 @@ class Embedder(ByRows):
 
     def __init__(self, cfg: Config, mesh: Mesh, params: dict, stats: dict):
         params = {name: value for name, value in params.items() if name != "loss"}
-        super().__init__(functools.partial(_jitted(cfg, mesh), params, stats), mesh)
+        super().__init__(functools.partial(_jitted(bare(cfg), mesh), params, stats), mesh)
 
     def __call__(self, arrays: dict[str, np.ndarray], *, seeds: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Of N clips, which may lack a modality.

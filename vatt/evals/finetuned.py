@@ -13,6 +13,7 @@ from vatt.config import MeshConfig
 from vatt.errors import CheckpointError
 from vatt.evals.embedding import ByRows
 from vatt.tasks.classify import Classify
+from vatt.train.step import bare_task
 from vatt.train.weights import read_weights
 
 
@@ -40,7 +41,7 @@ def load_classifier(run: str | Path, *, step: str | int = "latest") -> Finetuned
 
 def logits_of(task: Classify, mesh: Mesh, params: dict, stats: dict) -> ByRows:
     """Clips to logits, by fixed weights."""
-    return ByRows(functools.partial(_jitted(task, mesh), params, stats), mesh)
+    return ByRows(functools.partial(_jitted(bare_task(task), mesh), params, stats), mesh)
 
 
 @functools.cache

@@ -1,12 +1,21 @@
 """What the training loop asks of a task."""
 
-from typing import Protocol
+import dataclasses
+from typing import Any, ClassVar, Protocol
 
 import jax
 
+from vatt.config import RunConfig
+
 
 class Task(Protocol):
-    """Model, loss and metrics as functions of plain dicts of arrays. Hashable: jitted functions are kept by it."""
+    """Model, loss and metrics as functions of plain dicts of arrays. A frozen dataclass: jitted functions are kept by
+    it."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def cfg(self) -> RunConfig: ...
 
     def init(self, key: jax.Array) -> tuple[dict, dict]:
         """Fresh parameters and batch-norm statistics."""

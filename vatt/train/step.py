@@ -4,9 +4,10 @@ The state is one dict of arrays, {step, params, stats, opt} and ema if asked for
 with the step, so that nothing else need be saved.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,13 @@ import optax
 from jax.sharding import Mesh
 
 from vatt import sharding
-from vatt.config import RunConfig
+from vatt.config import CheckpointConfig, DataConfig, EvaluateConfig, LogConfig, RunConfig
 from vatt.tasks.task import Task
 from vatt.train.optim import groups, make_optimizer, rules, schedule
 
 State = dict[str, Any]
+Run = TypeVar("Run", bound=RunConfig)
+T = TypeVar("T", bound=Task)
 STEPS = 1  # sets the keys of the steps apart from the key of the parameters
 
 
@@ -34,17 +37,44 @@ def init_state(cfg: RunConfig, task: Task) -> State:
 
 def abstract_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
     """Shapes, types and shardings of the state on `mesh`, without making it."""
+    return _abstract_state(bare(cfg), bare_task(task), mesh)
+
+
+def make_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
+    """The state before the first step, born sharded."""
+    with jax.set_mesh(mesh):
+        return _init(bare(cfg), bare_task(task), mesh)()
+
+
+def bare(cfg: Run) -> Run:
+    """The configuration without what decides nothing that is computed. What is traced and compiled is kept by it: once
+    in a process, whatever the folders of runs are called."""
+    return dataclasses.replace(
+        cfg,
+        run="-",
+        data=DataConfig(),
+        evaluate=EvaluateConfig(),
+        checkpoint=CheckpointConfig(best=""),
+        log=LogConfig(),
+    )
+
+
+def bare_task(task: T) -> T:
+    return dataclasses.replace(task, cfg=bare(task.cfg))
+
+
+@functools.lru_cache(8)
+def _abstract_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
     shapes = jax.eval_shape(functools.partial(init_state, cfg, task))
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, sharding.state_shardings(shapes, mesh)
     )
 
 
-def make_state(cfg: RunConfig, task: Task, mesh: Mesh) -> State:
-    """The state before the first step, born sharded."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(cfg, task, mesh))
-    with jax.set_mesh(mesh):
-        return jax.jit(functools.partial(init_state, cfg, task), out_shardings=shardings)()
+@functools.lru_cache(8)
+def _init(cfg: RunConfig, task: Task, mesh: Mesh) -> Callable[[], State]:
+    shardings = jax.tree.map(lambda x: x.sharding, _abstract_state(cfg, task, mesh))
+    return jax.jit(functools.partial(init_state, cfg, task), out_shardings=shardings)
 
 
 def weights(state: State) -> dict:
@@ -59,7 +89,12 @@ def step_key(seed: int, step: int | jax.Array) -> jax.Array:
 
 def make_step(cfg: RunConfig, task: Task, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
     """`step(state, batch) -> (state, metrics)`, jitted. The state passed in is donated: use the one returned."""
-    shapes = abstract_state(cfg, task, mesh)
+    return _make_step(bare(cfg), bare_task(task), mesh)
+
+
+@functools.lru_cache(8)
+def _make_step(cfg: RunConfig, task: Task, mesh: Mesh) -> Callable[[State, dict], tuple[State, dict]]:
+    shapes = _abstract_state(cfg, task, mesh)
     optimizer = make_optimizer(cfg, shapes["params"])
     rate = schedule(cfg.optim, cfg.steps)
     labels = jax.tree.leaves(groups(shapes["params"], rules(cfg)))
