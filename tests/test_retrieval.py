@@ -95,9 +95,22 @@ def test_clips_without_a_modality_are_neither_queries_nor_items_of_it(setup):
     assert result.metrics["audio_to_video"]["items"] == 10
     seen = batches(video, audio, text, size=4, audio_mask=audio_mask, text_mask=text_mask, video_mask=np.arange(11) > 3)
     result = evaluate(fixed(table), seen)
-    assert [result.metrics[direction]["items"] for direction in DIRECTIONS] == [3, 3, 7, 7]
+    assert [values["items"] for values in result.metrics.values()] == [3, 3, 7, 7]
     silent = batches(video, audio, text, size=4, audio_mask=np.zeros(11, bool), text_mask=text_mask)
     assert "audio_to_video" not in evaluate(fixed(table), silent).metrics
+
+
+def test_a_model_that_leads_sound_to_text_is_measured_on_that_as_well(setup):
+    video, audio, table, text = setup
+
+    def embedder(arrays):
+        z = fixed(table)(arrays)
+        return z | ({"z_at": arrays["audio"]} if "audio" in arrays else {})
+
+    result = evaluate(embedder, batches(video, audio, text, size=4))
+    expected = retrieval(unit64(table) @ unit64(audio.mean(1)).T)
+    assert result.metrics["text_to_audio"] == pytest.approx(expected)
+    assert list(result.metrics) == list(DIRECTIONS)
 
 
 def test_raw_views_are_embedded_one_by_one_then_averaged():
@@ -127,7 +140,7 @@ def test_raw_views_are_embedded_one_by_one_then_averaged():
         "ids": ["a", "b", "c"],
     }
     batch["video"][2], batch["video_box"][2] = 0, 0  # as the stream fills them where there is no video
-    z, has = embed(Embedder(cfg, MESH, params, stats), [batch])
+    z, has, _ = embed(Embedder(cfg, MESH, params, stats), [batch])
     alone = jax.jit(lambda view: task.embed(params, stats, view)[0])
     for view_names, names in ((INPUTS[:-1], ("z_va", "z_vt", "z_av")), (("text",), ("z_tv",))):
         for i in range(N):

@@ -67,10 +67,11 @@ def test_prompts_are_averaged_and_files_are_the_mean_of_their_windows(model, cli
 
 
 def test_a_learned_temperature_is_the_one_that_counts(model):
-    assert model.temperature == model.cfg.loss.temperature
+    assert model.temperature() == model.cfg.loss.temperature
     learned = {"loss": {"video_text": {"log_scale": np.float32(np.log(20.0))}}}
     params = {**model.params, **learned}
-    assert replace(model, params=params).temperature == pytest.approx(0.05)
+    assert replace(model, params=params).temperature() == pytest.approx(0.05)
+    assert replace(model, params=params).temperature("audio_text") == model.cfg.loss.temperature
 
 
 def test_softmax_of_large_scores_is_finite():

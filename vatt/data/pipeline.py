@@ -153,7 +153,7 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) if number else seed
 
 
-LISTED = ("ids", "starts", "sources", "events")
+LISTED = ("ids", "starts", "sources", "events", "labels", "media")
 
 
 def collate(examples: Sequence[dict]) -> dict:
@@ -190,7 +190,7 @@ def evaluation_batches(
                   is False where there is none. Neither if there is no tokenizer
       label       [B C] as in training, if there are `labels`
       valid       [B] False on the rows that fill the last batch, which are zero
-      ids         list of the valid items
+      ids         list of the valid items; labels, the names of their classes; media, what they were cut from
 
     Args:
       workers: how many files are decoded at once (0: one a core).
@@ -251,7 +251,7 @@ class _View(NamedTuple):
         if self.tokenizer is not None:
             stacked["text"] = self._text(item, self.tokenizer)
             stacked["text_mask"] = stacked["text"][0] != PAD
-        return stacked | {"valid": np.True_, "ids": item.id}
+        return stacked | {"valid": np.True_, "ids": item.id, "labels": item.labels, "media": str(item.media)}
 
     def _text(self, item: Item, tokenizer: Tokenizer) -> np.ndarray:
         """The caption nearest to the middle of the item, of those that hold within it and have words. [L]"""
@@ -270,6 +270,6 @@ def _filled(batch: dict, size: int) -> dict:
     """The batch with zero rows at its end."""
     padding = size - len(batch["ids"])
     return {
-        name: value if name == "ids" else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
+        name: value if name in LISTED else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
         for name, value in batch.items()
     }

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from vatt import sharding
 from vatt.config import Config
+from vatt.data.pipeline import LISTED
 from vatt.errors import NonFiniteError
 from vatt.models import vatt
 from vatt.train.step import bare
@@ -89,17 +90,18 @@ def over_views(call: Callable[[dict], dict], batches: Iterable[dict]) -> Iterato
       call: of N views {name: [N ...]}, {name: [N ...]}.
       batches: as `vatt.data.pipeline.evaluation_batches` yields them, [B W ...].
 
-    Yields: what it gives of each batch's N valid clips, [N W ...]; and ids (list of N), masks [N] and whatever else
-    comes with a row.
+    Yields: what it gives of each batch's N valid clips, [N W ...]; and lists of N, such as ids, masks [N] and whatever
+    else comes with a row.
     """
     for batch in batches:
         valid = batch["valid"]
-        rows = {name: x[valid] for name, x in batch.items() if name not in ("ids", "valid")}
+        lists = {name: batch[name] for name in LISTED if name in batch}
+        rows = {name: x[valid] for name, x in batch.items() if name != "valid" and name not in lists}
         views = {name: rows.pop(name) for name in INPUTS if name in rows and name != "text"}
         N, W = next(iter(views.values())).shape[:2]
         masks = {name: np.repeat(rows[name], W) for name in MASKS if name in rows}
         out = call({name: x.reshape(N * W, *x.shape[2:]) for name, x in views.items()} | masks)
-        yield rows | {name: x.reshape(N, W, *x.shape[1:]) for name, x in out.items()} | {"ids": batch["ids"]}
+        yield rows | {name: x.reshape(N, W, *x.shape[1:]) for name, x in out.items()} | lists
 
 
 def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> Iterator[dict]:
@@ -112,7 +114,8 @@ def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> It
     for batch in over_views(embedder, batches):
         features = embedder({"text": batch.pop("text")}) if "text" in batch else {}
         batch |= features
-        check_finite({name: x for name, x in batch.items() if name != "ids" and x.dtype == np.float32}, batch["ids"])
+        arrays = {name: x for name, x in batch.items() if name not in LISTED}
+        check_finite({name: x for name, x in arrays.items() if x.dtype == np.float32}, batch["ids"])
         yield batch
 
 

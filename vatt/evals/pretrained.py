@@ -80,10 +80,9 @@ class Pretrained:
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(jax.device_get(leaf)).tobytes())
         return digest.hexdigest()[:16]
 
-    @property
-    def temperature(self) -> float:
-        """What cosines of video and text are divided by: the run's, or what it learned."""
-        learned = self.params.get("loss", {}).get("video_text", {})
+    def temperature(self, pair: str = "video_text") -> float:
+        """What cosines of a pair of modalities are divided by: the run's, or what it learned."""
+        learned = self.params.get("loss", {}).get(pair, {})
         return math.exp(-float(learned["log_scale"])) if "log_scale" in learned else self.cfg.loss.temperature
 
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:

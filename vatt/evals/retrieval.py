@@ -5,7 +5,7 @@ cosine. Every query counts once, ties as the expectation over random order (see 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -20,6 +20,8 @@ DIRECTIONS = {
     "video_to_text": ("z_vt", "z_tv"),
     "audio_to_video": ("z_av", "z_va"),
     "video_to_audio": ("z_va", "z_av"),
+    "text_to_audio": ("z_tv", "z_at"),
+    "audio_to_text": ("z_at", "z_tv"),
 }
 # embedding, or features of a tower -> the mask that tells which clips have it
 MASKS = {
@@ -32,6 +34,7 @@ MASKS = {
     "z_tv": "text_mask",
 }
 TOWERS = ("video", "audio")
+LISTS = ("labels", "ids", "media")  # what is kept of batches' lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,55 +58,57 @@ class Retrieval:
 
 
 def evaluate(
-    embedder: Callable[[dict], dict], batches: Iterable[dict], *, labels: Mapping[str, tuple[str, ...]] | None = None
+    embedder: Callable[[dict], dict],
+    batches: Iterable[dict],
+    *,
+    group: Callable[[str, str], str] = lambda id, media: media,
 ) -> Retrieval:
-    """Embeds the clips of `batches` (as `vatt.data.pipeline.evaluation_batches` yields them) and ranks them.
+    """Embeds the clips of `batches` (as `vatt.data.pipeline.evaluation_batches` yields them) and ranks them; those that
+    have labels are classified by their nearest neighbours as well.
 
     Args:
-      labels: of clips by id, if they have some: then the towers' features are classified as well.
+      group: what a clip was cut from, by its id and its file.
 
     Raises:
       NonFiniteError: an embedding is NaN or infinite.
-      DataError: no clip has the modalities that some direction needs.
+      DataError: no clip has the modalities that some direction needs, nor labels.
     """
-    ids: list[str] = []
-    z, has = embed(embedder, _noted(batches, ids))
+    z, has, lists = embed(embedder, batches)
     metrics, by_chance, embeddings = {}, {}, {}
     for direction, (query, item) in DIRECTIONS.items():
-        both = has[query] & has[item]
-        if not both.any():
+        if query not in z or item not in z or not (both := has[query] & has[item]).any():
             continue
         embeddings[direction] = z[query][both], z[item][both]
         metrics[direction] = retrieval_blocks(*embeddings[direction])
         by_chance[direction] = chance(int(both.sum()))
-    if not metrics:
-        raise DataError("no held-out clip has two modalities; evaluate.source needs clips with sound or captions")
     knn = {}
     for tower in TOWERS:
-        if labels is None or tower not in z or not has[tower].any():
+        if "labels" not in lists or tower not in z or not has[tower].any():
             continue
-        rows = np.flatnonzero(has[tower])
-        if found := knn_of_source(z[tower][rows], [labels.get(ids[row], ()) for row in rows]):
+        labels, ids, media = ([lists[name][row] for row in np.flatnonzero(has[tower])] for name in LISTS)
+        if found := knn_of_source(z[tower][has[tower]], labels, list(map(group, ids, media))):
             knn[tower] = found
+    if not metrics and not knn:
+        raise DataError(
+            "no held-out clip has two modalities, and they have no labels: there is nothing to measure. "
+            "evaluate.source needs clips with sound, captions or labels"
+        )
     return Retrieval(metrics, by_chance, embeddings, knn)
 
 
-def _noted(batches: Iterable[dict], ids: list[str]) -> Iterator[dict]:
-    for batch in batches:
-        ids.extend(batch["ids"])
-        yield batch
-
-
-def embed(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> tuple[dict, dict]:
-    """By name, unit embeddings [N E] and unit features of the towers [N D], views averaged, and which of the N clips
-    have each."""
+def embed(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> tuple[dict, dict, dict[str, list]]:
+    """By name, unit embeddings [N E] and unit features of the towers [N D], views averaged; which of the N clips have
+    each; and what is listed of the clips, such as their ids."""
     z: dict[str, list] = {}
     has: dict[str, list] = {}
+    lists: dict[str, list] = {}
     for batch in embed_views(embedder, batches):
+        for name in [name for name in LISTS if name in batch]:
+            lists.setdefault(name, []).extend(batch[name])
         for name in MASKS.keys() & batch.keys():
             views = batch[name]
             z.setdefault(name, []).append(unit(views.mean(1) if views.ndim == 3 else views))
             has.setdefault(name, []).append(batch.get(MASKS[name], np.ones(len(views), bool)))
     if not z:
         raise DataError("there is no held-out clip to evaluate; see evaluate.source")
-    return {k: np.concatenate(v) for k, v in z.items()}, {k: np.concatenate(v) for k, v in has.items()}
+    return {k: np.concatenate(v) for k, v in z.items()}, {k: np.concatenate(v) for k, v in has.items()}, lists

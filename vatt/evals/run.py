@@ -11,6 +11,7 @@ from vatt.config import Config, FinetuneConfig, RunConfig
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.labels import Labels, labelled, with_labels
+from vatt.data.listing.rows import parse_source
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips
 from vatt.data.text import Tokenizer
@@ -55,10 +56,19 @@ def evaluate_source(
     cfg: Config, source: Source, tokenizer: Tokenizer, embedder: Embedder, console: Console
 ) -> Retrieval:
     """Zero-shot retrieval on every clip of `source` that can be decoded. Says which cannot."""
-    labels = source.labels()
-    named = {source[index].id: label for index, label in enumerate(labels)} if any(labels) else None
-    with heldout_batches(cfg, source, console, tokenizer=tokenizer) as batches:
-        return evaluate(embedder, batches, labels=named)
+    with heldout_batches(cfg, with_labels(source), console, tokenizer=tokenizer) as batches:
+        return evaluate(embedder, batches, group=grouping(source.name))
+
+
+def grouping(source: str) -> Callable[[str, str], str]:
+    """What a clip of a source was cut from, by its id and its file: as the protocol of a published set has it, else its
+    file."""
+    from vatt.evals.probe.recipes import PROBES
+
+    parsed = parse_source(source)
+    if parsed.kind == "builder" and parsed.name in PROBES:
+        return lambda id, media: PROBES[parsed.name].group(id)
+    return lambda id, media: media
 
 
 def classify_source(

@@ -1,8 +1,9 @@
 """Zero-shot classification: which of some labels, written as words, a file is nearest to.
 
 A label is put into prompt templates; the unit vectors of the prompts are averaged and brought to unit length (Radford
-et al. 2021, section 3.1.4). A file is the mean of its windows, brought to unit length. The probabilities are a softmax
-over cosines divided by the temperature that the model was trained with.
+et al. 2021, section 3.1.4). A file is the mean of the unit vectors of its windows, which touch, brought to unit length;
+a clip of a source that is measured on, the mean over its `evaluate.windows`, as `vatt evaluate` has it. Probabilities
+are a softmax over cosines divided by the temperature that the model was trained with.
 """
 
 import os
@@ -12,15 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from rich.console import Console
 
 from vatt.data.demo import demo_labels
-from vatt.data.pipeline import evaluation_batches
 from vatt.data.sources import open_clips, open_file
 from vatt.data.text import PAD, words
 from vatt.errors import ConfigError, DataError, MediaError
 from vatt.evals.embedding import unit
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.retrieval import embed
+from vatt.evals.run import heldout_batches
 from vatt.metrics import single_label
 
 TEMPLATES = ("{}", "a {}", "this is a {}", "we see a {}")
@@ -132,7 +134,7 @@ def classify(
             continue
         assert windows.vt is not None
         z = unit(windows.vt.mean(0))
-        shares = softmax(targets @ z / model.temperature)
+        shares = softmax(targets @ z / model.temperature(f"{chosen}_text"))
         order = [int(i) for i in np.argsort(-shares, kind="stable")]
         yield Classified(
             path=str(path),
@@ -169,32 +171,18 @@ class Clips:
     z: np.ndarray
 
 
-def embed_source(model: Pretrained, source: str) -> Clips:
+def embed_source(model: Pretrained, source: str, console: Console | None = None) -> Clips:
     """The clips of a source that show something, as `vatt evaluate` embeds them: the mean over `evaluate.windows` and
-    crops. Raises DataError if there are none."""
+    crops. Those that cannot be decoded are left out, and told on the console. Raises DataError if there are none."""
     cfg = model.cfg
     opened = open_clips(source, cfg.clip, max_bad=cfg.data.max_bad)
-    ids: list[str] = []
-    batches = evaluation_batches(
-        opened,
-        clip=cfg.clip,
-        canvas=cfg.canvas,
-        tokenizer=model.tokenizer,
-        windows=cfg.evaluate.windows,
-        crops=cfg.evaluate.crops,
-        batch_size=cfg.evaluate.batch_size,
-        workers=cfg.data.workers,
-    )
-
-    def noted() -> Iterator[dict]:
-        for batch in batches:
-            ids.extend(batch["ids"])
-            yield batch
-
-    z, has = embed(model.embedder, noted())
+    with heldout_batches(cfg, opened, console or Console(quiet=True)) as batches:
+        z, has, lists = embed(model.embedder, batches)
+    if "z_vt" not in z or not has["z_vt"].any():
+        raise DataError(f"{source}: no clip of it shows anything")
     seen = np.flatnonzero(has["z_vt"])
-    labels = {item.id: item.labels[0] if item.labels else "" for item in (opened[i] for i in range(len(opened)))}
-    return Clips(ids=[ids[i] for i in seen], labels=[labels[ids[i]] for i in seen], z=z["z_vt"][seen])
+    ids, labels = ([lists[name][i] for i in seen] for name in ("ids", "labels"))
+    return Clips(ids=ids, labels=[label[0] if label else "" for label in labels], z=z["z_vt"][seen])
 
 
 def zero_shot_accuracy(
