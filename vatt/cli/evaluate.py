@@ -1,8 +1,23 @@
 """`vatt evaluate`: a run's own metric, a probe on its features, or a published retrieval protocol."""
 
+import argparse
+
 from vatt.cli import before_jax, make_console, make_parser, protocols
 from vatt.cli.probe import add_probe_options, run_probe
 from vatt.evals.protocols import NAMES
+
+PROBE_OPTIONS = {
+    "test",
+    "classifier",
+    "modalities",
+    "random",
+    "folds",
+    "C",
+    "passes",
+    "windows",
+    "classifier_steps",
+    "seed",
+}
 
 
 def run(args: list[str]) -> int:
@@ -25,11 +40,10 @@ def run(args: list[str]) -> int:
     parser.add_argument("--data", default="", help="folder of the data set, in its official layout")
     add_probe_options(parser)
     options = parser.parse_args(args)
+    check_options(parser, options)
     if options.probe:
         return run_probe(parser, options)
     if options.retrieval:
-        if not options.data:
-            parser.error("--retrieval needs --data DIR, your copy of the data set")
         return protocols.run(options.run, options.step, options.retrieval, options.data, options.post)
     before_jax()
     from vatt.cli.finetune import print_classification
@@ -43,6 +57,25 @@ def run(args: list[str]) -> int:
     else:
         print_classification(console, {f"step {options.step}": result}, options.run)
     return 0
+
+
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends with a word on options that do not fit together: what is passed over in silence looks as if it were done."""
+    given = {name for name, value in vars(options).items() if value != parser.get_default(name)} - {"run", "step"}
+    if options.probe and options.retrieval:
+        parser.error("--probe and --retrieval are two measurements; ask for one of them")
+    if options.probe:
+        mode, fits = "--probe", PROBE_OPTIONS | {"probe", "data"}
+    elif options.retrieval:
+        mode, fits = "--retrieval", {"retrieval", "data", "post"}
+    else:
+        mode, fits = "", {"source"}
+    for name in sorted(given - fits):
+        flag = "--" + name.replace("_", "-")
+        needs = "--probe" if name in PROBE_OPTIONS else "--probe or --retrieval" if name == "data" else "--retrieval"
+        parser.error(f"{flag} does not go with {mode}" if mode else f"{flag} needs {needs}")
+    if options.retrieval and not options.data:
+        parser.error("--retrieval needs --data DIR, your copy of the data set")
 
 
 def print_retrieval(console, result, run: str) -> None:
@@ -60,10 +93,11 @@ def print_retrieval(console, result, run: str) -> None:
         recalls = [f"{values[m]:.1f} ({chance[m]:.1f})" for m in ("R@1", "R@5", "R@10")]
         ranks = [f"{values[m]:.0f} ({chance[m]:.0f})" for m in ("median_rank", "mean_rank")]
         table.add_row(direction.replace("_to_", " → "), *recalls, *ranks, f"{values['items']:.0f}")
-    console.print(table)
+    if result.metrics:
+        console.print(table)
     for tower, found in result.knn.items():
         console.print(
-            f"{tower} features, classified by their {NEIGHBOURS} nearest neighbours: {found['top_1']:.1f} "
+            f"labels by the {NEIGHBOURS} nearest neighbours of {tower} features: {found['top_1']:.1f} "
             f"({found['chance']:.1f}) of {found['clips']} clips in {found['classes']} classes",
             highlight=False,
         )
