@@ -153,14 +153,15 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0]) if number else seed
 
 
-LISTED = ("ids", "starts", "sources", "events", "labels", "media")
+LISTED = ("ids", "starts", "sources", "events")  # in batches of training
+TOLD = ("ids", "labels", "media")  # in those of evaluation
 
 
 def collate(examples: Sequence[dict]) -> dict:
     """Stacks the arrays of examples; lists what says where they are from."""
     return {
         name: [example[name] for example in examples]
-        if name in LISTED
+        if name in LISTED + TOLD
         else np.stack([example[name] for example in examples])
         for name in examples[0]
     }
@@ -270,6 +271,6 @@ def _filled(batch: dict, size: int) -> dict:
     """The batch with zero rows at its end."""
     padding = size - len(batch["ids"])
     return {
-        name: value if name in LISTED else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
+        name: value if name in TOLD else np.concatenate([value, np.zeros((padding, *value.shape[1:]), value.dtype)])
         for name, value in batch.items()
     }

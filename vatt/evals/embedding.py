@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from vatt import sharding
 from vatt.config import Config
-from vatt.data.pipeline import LISTED
+from vatt.data.pipeline import TOLD
 from vatt.errors import NonFiniteError
 from vatt.models import vatt
 from vatt.train.step import bare
@@ -95,7 +95,7 @@ def over_views(call: Callable[[dict], dict], batches: Iterable[dict]) -> Iterato
     """
     for batch in batches:
         valid = batch["valid"]
-        lists = {name: batch[name] for name in LISTED if name in batch}
+        lists = {name: batch[name] for name in TOLD if name in batch}
         rows = {name: x[valid] for name, x in batch.items() if name != "valid" and name not in lists}
         views = {name: rows.pop(name) for name in INPUTS if name in rows and name != "text"}
         N, W = next(iter(views.values())).shape[:2]
@@ -114,7 +114,7 @@ def embed_views(embedder: Callable[[dict], dict], batches: Iterable[dict]) -> It
     for batch in over_views(embedder, batches):
         features = embedder({"text": batch.pop("text")}) if "text" in batch else {}
         batch |= features
-        arrays = {name: x for name, x in batch.items() if name not in LISTED}
+        arrays = {name: x for name, x in batch.items() if name not in TOLD}
         check_finite({name: x for name, x in arrays.items() if x.dtype == np.float32}, batch["ids"])
         yield batch
 
