@@ -6,6 +6,8 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.indexed import tiny_index, unit_rows, write_rows
@@ -130,11 +132,19 @@ def test_what_is_no_index_is_told(tmp_path):
     write_rows(tmp_path / "empty.parquet", [])
     shutil.copy(write_rows(tmp_path / "cut.parquet", some_rows(9)), tmp_path / "whole.parquet")
     os.truncate(tmp_path / "cut.parquet", 900)
+    table = pq.read_table(tmp_path / "whole.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    newer = table.schema.metadata | {b"vatt.version": b"2"}
+    pq.write_table(table.replace_schema_metadata(newer), tmp_path / "newer.parquet")
+    pq.write_table(table.drop_columns(["text"]), tmp_path / "lacking.parquet")
     for name, what in (
         ("none.parquet", "no such index"),
         ("text.parquet", "cannot be read as Parquet"),
         ("cut.parquet", "cannot be read as Parquet"),
         ("empty.parquet", "holds no rows"),
+        ("other.parquet", "no index that vatt embed made"),
+        ("newer.parquet", "an index of version 2"),
+        ("lacking.parquet", "has no column 'text'"),
         (".", "cannot be read as Parquet"),
     ):
         with pytest.raises(DataError, match=what):
