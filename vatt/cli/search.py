@@ -1,6 +1,7 @@
 """`vatt search`: moments of files that are nearest to words, a video or a sound."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 
@@ -37,6 +38,7 @@ def run(args: list[str]) -> int:
     options = parser.parse_args(args)
     if options.k < 1 or options.per_file < 1:
         parser.error("-k and --per-file must be at least 1")
+    from vatt.data.files import place_of
     from vatt.evals.query import embed_query, query_kind, wanted_pairs
     from vatt.evals.rows import open_index
 
@@ -49,12 +51,13 @@ def run(args: list[str]) -> int:
     hits = searcher.search(query, pairs, k=options.k, per_file=options.per_file)
     for note in query.notes:
         say(note)
+    gone = {hit.path for hit in hits if not os.path.exists(place_of(hit.path))}
     if options.json:
-        lines = [{"rank": rank} | asdict(hit) for rank, hit in enumerate(hits, 1)]
+        lines = [{"rank": rank} | asdict(hit) | {"missing": hit.path in gone} for rank, hit in enumerate(hits, 1)]
         about = {"query": options.query, "kind": kind, "index": str(index.path), "model": index.model}
         print(json.dumps(about | {"notes": query.notes, "hits": lines}, ensure_ascii=False, indent=1))
     else:
-        print_hits(make_console(), hits)
+        print_hits(make_console(), hits, gone)
     return 0
 
 
@@ -92,7 +95,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def print_hits(console, hits) -> None:
+def print_hits(console, hits, gone) -> None:
+    """gone: paths of files that are not there any more."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -105,6 +109,8 @@ def print_hits(console, hits) -> None:
     table.add_column("path", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         path = Text(hit.path)
+        if hit.path in gone:
+            path.append(" (gone)", style="red")
         if hit.text:
             path.append(f"\n{hit.text}", style="italic")
         table.add_row(str(rank), f"{hit.score:.3f}", f"{hit.start:.2f}-{hit.end:.2f}", hit.modality, path)
