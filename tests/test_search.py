@@ -1,5 +1,6 @@
 """Search: the ranking against brute force, what queries mean, the approximate index, and the command line."""
 
+import argparse
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from tests.indexed import tiny_index, unit_rows, write_rows
 from vatt import cli
+from vatt.cli import search as cli_search
 from vatt.errors import CheckpointError, DataError, MediaError
 from vatt.evals import nearest as nearest_module
 from vatt.evals import rows as rows_module
@@ -231,6 +233,16 @@ def test_a_damaged_approximate_index_is_built_again(approximate, damage):
     (index.path.with_name("emb.parquet.usearch") / "about.json").write_text("[]")
     open_nearest(index, said.append)
     assert sum("building video in vt" in line for line in said) == 2
+
+
+def test_the_approximate_index_is_named_where_rows_are_many_for_how_they_are_kept(tmp_path, monkeypatch, capsys):
+    index = open_index(write_rows(tmp_path / "emb.parquet", some_rows(9)))
+    monkeypatch.setattr(cli_search, "LARGE", {"disk": len(index) - 1, "memory": len(index)})
+    options = argparse.Namespace(approximate=False)
+    assert cli_search.make_searcher(index, options, keep="memory").nearest is None
+    assert capsys.readouterr().err == ""
+    assert cli_search.make_searcher(index, options, keep="disk").nearest is None
+    assert "--approximate would be faster" in capsys.readouterr().err
 
 
 def test_one_files_many_windows_do_not_hide_the_files_behind_it(tmp_path):

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from vatt.cli import before_jax, make_console, make_parser
 
 MODALITIES = ("video", "audio", "text")
-# Rows from which an approximate index is worth a word: an estimate, from the 5 us a row of width 256 that exact search
-# from the disk took at 10,000 and 30,000 rows (tools/bench_search.py). Larger ones are still to be measured.
-LARGE = 300_000
+# Rows from which an approximate index is worth a word: exact search takes a second or more. Measured on two cores that
+# others used as well, by tools/bench_search.py --rows 100000 300000 --widths 256 --queries 12: of 300,000 rows 2.9 s
+# from the disk, 0.14 s in memory (as vatt serve asks them, in proportion to the rows), 0.007 s approximately, with a
+# recall@10 of 100 %; but 600 s to build, as long as 200 searches from the disk. A million rows were not measured.
+LARGE = {"disk": 300_000, "memory": 2_000_000}
 
 
 def run(args: list[str]) -> int:
@@ -76,7 +78,7 @@ def make_searcher(index, options, *, keep):
     from vatt.evals.nearest import open_nearest
     from vatt.evals.search import Searcher
 
-    if not options.approximate and len(index) > LARGE:
+    if not options.approximate and len(index) > LARGE[keep]:
         say(f"{index.path}: {len(index):,} rows are searched one by one; --approximate would be faster")
     nearest = open_nearest(index, say) if options.approximate else None
     return Searcher(index, keep=keep, nearest=nearest)
