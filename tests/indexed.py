@@ -1,9 +1,11 @@
 """Small indexes, and a tiny run that made one, for the tests of search and of its page."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from tests.media import small_demo
 from vatt import sharding
@@ -35,6 +37,33 @@ def write_rows(path: Path, rows: list[dict], **about) -> Path:
     ]
     write_index(path, given, batches)
     return path
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """All rows of an index. paths, modality, space, start, end, text: [N]; vectors: rows and [M E], by space."""
+
+    paths: np.ndarray
+    modality: np.ndarray
+    space: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    text: np.ndarray
+    vectors: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def read_whole(path: Path) -> Whole:
+    """An index, by pyarrow alone."""
+    rows = pq.read_table(path).to_pylist()
+    columns = {
+        name: np.array([row[name] for row in rows], None if name in ("start", "end") else object)
+        for name in ("path", "modality", "space", "start", "end", "text")
+    }
+    vectors = {}
+    for space in ("va", "vt"):
+        chosen = np.flatnonzero(columns["space"] == space)
+        vectors[space] = chosen, np.array([rows[i]["vector"] for i in chosen], np.float32)
+    return Whole(columns.pop("path"), **columns, vectors=vectors)
 
 
 def file_rows(model: Pretrained, path: Path) -> list[dict]:

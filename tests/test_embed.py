@@ -6,7 +6,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -20,12 +19,13 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
+from tests.indexed import read_whole
 from tests.media import ROOT
 from tests.oddfiles import damaged, picture, short, text, tone, write
 from vatt.cli import main
-from vatt.errors import DataError
+from vatt.data.files import list_media
 from vatt.evals import parts, pretrained
-from vatt.evals.index import About, batch, read_index, write_index
+from vatt.evals.index import About, batch, write_index
 
 # Writes a part for every file, so that a kill finds some.
 SMALL_PARTS = textwrap.dedent("""
@@ -35,6 +35,9 @@ SMALL_PARTS = textwrap.dedent("""
     parts.FILES = 1
     sys.exit(main(sys.argv[1:]))
 """)
+
+
+OF_ROWS = (".start", ".end", ".path", ".modality", ".text")  # tensors of a safetensors index
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +125,6 @@ def test_the_index_holds_a_row_a_window_modality_and_space(index, media, tiny_ru
     assert not (index.parent / "emb.parquet.partial").exists()
 
 
-def test_read_index_gives_the_vectors_by_space(index):
-    found, table = read_index(index), pq.read_table(index).to_pylist()
-    assert len(found) == len(table)
-    assert found.paths.tolist() == [row["path"] for row in table]
-    assert found.text.tolist() == [row["text"] for row in table]
-    for space in ("va", "vt"):
-        rows, vectors = found.vectors[space]
-        assert rows.tolist() == [i for i, row in enumerate(table) if row["space"] == space]
-        np.testing.assert_array_equal(vectors, np.array([table[i]["vector"] for i in rows], np.float32))
-
-
 def test_what_cannot_be_used_is_named_and_the_rest_goes_on(index):
     found = errors(index)
     assert set(found) == {
@@ -146,7 +138,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(index):
     assert set(found["mute.mp4"]) == {"no_audio", "unknown_words"}
     assert "axolotl" in found["mute.mp4"]["unknown_words"]
     assert "video of " in found["damaged.mp4"]["damaged"]
-    paths = {os.path.basename(path) for path in read_index(index).paths}
+    paths = {os.path.basename(path) for path in read_whole(index).paths}
     assert paths == {
         "damaged.mp4", "demo0.mp4", "demo1.mp4", "long.mp4", "mute.mp4", "silent.mp4",
         "still.png", "tone.wav",
@@ -165,7 +157,7 @@ def test_neither_batch_nor_workers_nor_order_changes_a_byte(index, media, tiny_r
 
 
 def test_python_gives_the_bytes_of_the_command_line(index, media, tiny_run):
-    model, found = pretrained.load(str(tiny_run), step="latest"), read_index(index)
+    model, found = pretrained.load(str(tiny_run), step="latest"), read_whole(index)
     for name in ("films/long.mp4", "demo1.mp4", "damaged.mp4"):
         here = found.paths == str(media / name)
         for modality, windows in (
@@ -185,20 +177,21 @@ def test_python_gives_the_bytes_of_the_command_line(index, media, tiny_run):
 
 def run_killed(tiny_run, media, out, after: int, delay: float) -> bool:
     """Starts to embed, and kills it when some files are done. Whether it was killed before it ended."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SMALL_PARTS, "embed", tiny_run, str(media), "-o", str(out), "--hop", "0.2",
-         "--batch-size", "4"],
-        cwd=ROOT, env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"}, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    partial = out.with_name(out.name + ".partial")
-    while len(list(partial.glob("*.arrow"))) < after and process.poll() is None:
-        time.sleep(0.001)
-    time.sleep(delay)
-    killed = process.poll() is None
-    if killed:
-        os.killpg(process.pid, signal.SIGKILL)
-    _, said = process.communicate()
-    assert killed or process.returncode == 0, said.decode()
+    command = [sys.executable, "-c", SMALL_PARTS, "embed", str(tiny_run), str(media), "-o", str(out)]
+    said = out.with_name("stderr.txt")  # a pipe that nobody reads would fill up, and hold the process
+    with said.open("w") as stderr:
+        process = subprocess.Popen([*command, "--hop", "0.2", "--batch-size", "4"], cwd=ROOT, stderr=stderr)
+    partial, end = out.with_name(out.name + ".partial"), time.monotonic() + 180
+    try:
+        while len(list(partial.glob("*.arrow"))) < after and process.poll() is None:
+            assert time.monotonic() < end, said.read_text()
+            time.sleep(0.001)
+        time.sleep(delay)
+        killed = process.poll() is None
+    finally:
+        process.kill()
+        process.wait(60)
+    assert killed or process.returncode == 0, said.read_text()
     return killed
 
 
@@ -296,10 +289,11 @@ def test_safetensors_hold_the_same(index, media, tiny_run, tmp_path):
     assert embed(tiny_run, media, "-o", out, *options) == 0
     assert embed(tiny_run, media, "-o", tmp_path / "other", *options, "--format", "safetensors") == 0
     assert out.read_bytes() == (tmp_path / "other").read_bytes()
-    found = read_index(index)
+    found, model = read_whole(index), pretrained.load(str(tiny_run), step="latest")
     with safe_open(out, "numpy") as file:
         about = json.loads(file.metadata()["vatt"])
-        assert (about["model"], about["hop"]) == (found.model, 0.5)
+        assert (about["model"], about["step"], about["hop"]) == (model.hash, 2, 0.5)
+        assert set(file.keys()) == {space + of for space in ("va", "vt") for of in ("", *OF_ROWS)}
         for space, (rows, vectors) in found.vectors.items():
             np.testing.assert_array_equal(file.get_tensor(space), vectors)
             np.testing.assert_array_equal(file.get_tensor(f"{space}.start"), found.start[rows])
@@ -321,7 +315,7 @@ def test_manifests_and_tars_are_embedded_too(tiny_run, demo_media, media, tmp_pa
     out = tmp_path / "emb.parquet"
     options = ("--modalities", "video", "text")
     assert embed(tiny_run, tmp_path / "some.tar", tmp_path / "rows.csv", "-o", out, *options) == 0
-    found = read_index(out)
+    found = read_whole(out)
     row = found.paths == str(clips[0])
     assert found.start[row & (found.modality == "video")].min() == 0.25
     assert found.end[row].max() < 1.41
@@ -329,6 +323,39 @@ def test_manifests_and_tars_are_embedded_too(tiny_run, demo_media, media, tmp_pa
     starts = found.start[(found.paths == str(long)) & (found.space == "vt")]  # of rows that overlap
     np.testing.assert_allclose(starts, [0, 0.5, 1.024, 1.524, 2.048, 2.176, 2.976], atol=1e-6)
     assert set(found.paths) == {str(clips[0]), str(long), f"{tmp_path / 'some.tar'}: clip.mp4"}
+
+
+def test_a_folder_is_listed_once_for_all_of_its_files_that_are_named(tmp_path, monkeypatch):
+    for number in range(20):
+        (tmp_path / f"{number:02d}.mp4").touch()
+        (tmp_path / f"{number:02d}.txt").write_text(f"caption {number}")
+    listed, real = [], os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
+    files, unusable = list_media([str(path) for path in tmp_path.glob("*.mp4")])
+    assert [file.rows[0].captions[0].text for file in files] == [f"caption {number}" for number in range(20)]
+    assert unusable == []
+    assert listed == [str(tmp_path)]
+
+
+def test_a_kill_while_it_tidies_up_leaves_nothing_in_the_way(tmp_path, monkeypatch):
+    folder, schema = tmp_path / "emb.parquet.partial", pa.schema([("a", pa.int64())])
+
+    def killed(path, **_):
+        (path / "settings.json").unlink()
+        raise KeyboardInterrupt
+
+    work = parts.Parts(folder, schema, {"hop": 1.0})
+    work.add("key", pa.record_batch([[1]], schema), [])
+    work.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work.remove()
+    assert list(tmp_path.iterdir()) != []
+    with parts.Parts(folder, schema, {"hop": 1.0}) as work:
+        assert "key" not in work
+        work.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_name_what_is_wrong_before_any_work(tiny_run, demo_media, tmp_path, capsys):
@@ -352,27 +379,6 @@ def test_errors_name_what_is_wrong_before_any_work(tiny_run, demo_media, tmp_pat
         embed(tiny_run, clip, "-o", tmp_path / "emb.txt")
     assert "--format" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.mp4", "emb.parquet.errors.jsonl"]
-
-
-def test_what_is_no_index_is_refused(tmp_path):
-    about = About(run="/run", step=1, model="0" * 16, seconds=1.0, hop=1.0)
-    rows = batch(
-        about, "/a", "video", "va", start=np.zeros(1), end=np.ones(1), vectors=np.full((1, 3), np.nan, np.float32)
-    )
-    write_index(tmp_path / "nan.parquet", about, [rows])
-    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    newer = rows.replace_schema_metadata((about.schema.metadata or {}) | {b"vatt.version": b"2"})
-    pq.write_table(pa.Table.from_batches([newer]), tmp_path / "newer.parquet")
-    (tmp_path / "text.parquet").write_text("no parquet")
-    for name, said in (
-        ("nan", "damaged"),
-        ("other", "no index"),
-        ("newer", "version 2"),
-        ("text", "cannot be read"),
-        ("gone", "no such index"),
-    ):
-        with pytest.raises(DataError, match=f"{name}.parquet: .*{said}"):
-            read_index(tmp_path / f"{name}.parquet")
 
 
 def test_row_groups_do_not_depend_on_how_rows_come(tmp_path):

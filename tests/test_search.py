@@ -1,21 +1,27 @@
 """Search: the ranking against brute force, what queries mean, the approximate index, and the command line."""
 
+import argparse
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.indexed import tiny_index, unit_rows, write_rows
 from vatt import cli
+from vatt.cli import search as cli_search
 from vatt.errors import CheckpointError, DataError, MediaError
+from vatt.evals import nearest as nearest_module
 from vatt.evals import rows as rows_module
-from vatt.evals.nearest import open_nearest
+from vatt.evals.nearest import exact_nearest, open_nearest
 from vatt.evals.query import Query, embed_query, load_model, query_kind, wanted_pairs
 from vatt.evals.rows import open_index
-from vatt.evals.search import Searcher
+from vatt.evals.search import Searcher, cosines
 
 WIDTHS = {"va": 6, "vt": 4}
 VT = [("vt", "video"), ("vt", "audio")]
@@ -130,11 +136,19 @@ def test_what_is_no_index_is_told(tmp_path):
     write_rows(tmp_path / "empty.parquet", [])
     shutil.copy(write_rows(tmp_path / "cut.parquet", some_rows(9)), tmp_path / "whole.parquet")
     os.truncate(tmp_path / "cut.parquet", 900)
+    table = pq.read_table(tmp_path / "whole.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    newer = table.schema.metadata | {b"vatt.version": b"2"}
+    pq.write_table(table.replace_schema_metadata(newer), tmp_path / "newer.parquet")
+    pq.write_table(table.drop_columns(["text"]), tmp_path / "lacking.parquet")
     for name, what in (
         ("none.parquet", "no such index"),
         ("text.parquet", "cannot be read as Parquet"),
         ("cut.parquet", "cannot be read as Parquet"),
         ("empty.parquet", "holds no rows"),
+        ("other.parquet", "no index that vatt embed made"),
+        ("newer.parquet", "an index of version 2"),
+        ("lacking.parquet", "has no column 'text'"),
         (".", "cannot be read as Parquet"),
     ):
         with pytest.raises(DataError, match=what):
@@ -148,24 +162,87 @@ def test_what_is_no_index_is_told(tmp_path):
         Searcher(open_index(tmp_path / "whole.parquet")).search(words(1, 0, 0), VT, k=1)
 
 
-def test_the_approximate_index_finds_the_same_with_the_same_scores_and_is_built_once(tmp_path):
-    rows = some_rows(300, windows=2)
-    path = write_rows(tmp_path / "emb.parquet", rows)
-    index, said = open_index(path), []
-    nearest = open_nearest(index, said.append)
-    assert sum("recall@10 against exact search: " in line for line in said) == len(index.pairs) == 5
-    assert min(nearest.recall.values()) > 0.9
-    exact, approximate = Searcher(index), Searcher(index, nearest=nearest)
-    for vector in unit_rows(20, 4):
-        assert approximate.search(words(*vector), VT, k=5) == exact.search(words(*vector), VT, k=5)
-    assert len(approximate.search(words(1, 0, 0, 0), [("vt", "video")], k=400)) == 300
+@pytest.fixture
+def approximate(tmp_path):
+    """An index, its approximate index, and what was said while that was built."""
+    index, said = open_index(write_rows(tmp_path / "emb.parquet", some_rows(300, windows=2))), []
+    return index, open_nearest(index, said.append), said
 
-    files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "emb.parquet.usearch").iterdir()}
-    os.utime(path)  # another time, the same content
-    again = []
-    open_nearest(open_index(path), again.append)
-    assert again == []
-    assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "emb.parquet.usearch").iterdir()} == files
+
+def test_approximate_hits_have_exact_scores_in_order_and_recall_is_what_was_said(approximate):
+    """Which rows are found may differ from one building to the next: several threads build."""
+    index, nearest, said = approximate
+    vectors = {
+        row: x for pair in VT for rows, block in index.blocks([pair]) for row, x in zip(rows, block, strict=True)
+    }
+    searcher = Searcher(index, nearest=nearest)
+    for vector in unit_rows(20, 4):
+        hits = searcher.search(words(*vector), VT, k=20)
+        assert len({hit.path for hit in hits}) == 20
+        assert [hit.score for hit in hits] == [
+            cosines(vectors[hit.row][None], vector.astype(np.float32), index)[0] for hit in hits
+        ]
+        order = [(-hit.score, hit.row) for hit in hits]
+        assert order == sorted(order)
+    told = [re.search(r"recall@10 against exact search: ([0-9.]+) %", line) for line in said]
+    assert [float(match[1]) for match in told if match] == [round(100 * x, 1) for x in nearest.recall.values()]
+    assert nearest.recall.keys() == set(index.pairs)
+    for pair, recall in nearest.recall.items():
+        queries, _ = nearest_module._queries(index, *pair)
+        best = exact_nearest(index, pair, queries)
+        found = [nearest.find(query, pair, 10)[0] for query in queries]
+        assert np.mean([np.isin(*rows) for rows in zip(best, found, strict=True)]) == pytest.approx(recall, abs=1e-9)
+        assert recall > 0.5  # ten rows by chance would be one in thirty
+
+
+def test_all_rows_and_few_rows_are_searched_exactly(approximate, tmp_path):
+    index, nearest, _ = approximate
+    searcher, query = Searcher(index, nearest=nearest), words(1, 0, 0, 0)
+    assert searcher.search(query, VT, k=400) == Searcher(index).search(query, VT, k=400)
+    few = open_index(write_rows(tmp_path / "few.parquet", some_rows(9)))
+    searcher = Searcher(few, nearest=open_nearest(few, print))
+    assert searcher.search(query, VT, k=3) == Searcher(few).search(query, VT, k=3)
+
+
+def test_an_approximate_index_is_built_once_and_known_again_after_a_copy(approximate, monkeypatch):
+    index, _, _ = approximate
+    folder = index.path.with_name("emb.parquet.usearch")
+    graphs = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.usearch")}
+    os.utime(index.path)  # another time, the same content
+    digests, real, said = [], nearest_module._digest, []
+    monkeypatch.setattr(nearest_module, "_digest", lambda path: digests.append(path) or real(path))
+    for _ in range(2):
+        open_nearest(open_index(index.path), said.append)
+    assert said == []
+    assert digests == [index.path]  # read once more, and not at every start from then on
+    assert {file.name: file.stat().st_mtime_ns for file in folder.glob("*.usearch")} == graphs
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: bytes(len(data)), None])
+def test_a_damaged_approximate_index_is_built_again(approximate, damage):
+    index, _, _ = approximate
+    (graph,) = index.path.with_name("emb.parquet.usearch").glob("*-vt-video.usearch")
+    data = graph.read_bytes()
+    graph.unlink()  # another file of that name: this one is mapped into memory
+    if damage:
+        graph.write_bytes(damage(data))
+    said = []
+    nearest = open_nearest(index, said.append)
+    assert "damaged; building it again" in said[0]
+    assert len(Searcher(index, nearest=nearest).search(words(1, 0, 0, 0), VT, k=3)) == 3
+    (index.path.with_name("emb.parquet.usearch") / "about.json").write_text("[]")
+    open_nearest(index, said.append)
+    assert sum("building video in vt" in line for line in said) == 2
+
+
+def test_the_approximate_index_is_named_where_rows_are_many_for_how_they_are_kept(tmp_path, monkeypatch, capsys):
+    index = open_index(write_rows(tmp_path / "emb.parquet", some_rows(9)))
+    monkeypatch.setattr(cli_search, "LARGE", {"disk": len(index) - 1, "memory": len(index)})
+    options = argparse.Namespace(approximate=False)
+    assert cli_search.make_searcher(index, options, keep="memory").nearest is None
+    assert capsys.readouterr().err == ""
+    assert cli_search.make_searcher(index, options, keep="disk").nearest is None
+    assert "--approximate would be faster" in capsys.readouterr().err
 
 
 def test_one_files_many_windows_do_not_hide_the_files_behind_it(tmp_path):
@@ -187,8 +264,9 @@ def test_an_approximate_index_of_other_content_is_built_again(tmp_path):
     index, said = open_index(path), []
     nearest = open_nearest(index, said.append)
     assert "building it again" in said[0]
-    query = words(0, 0, 1, 0)
-    assert Searcher(index, nearest=nearest).search(query, VT, k=3) == Searcher(index).search(query, VT, k=3)
+    rows, scores = nearest.find(np.array([0, 0, 1, 0], np.float32), ("vt", "video"), 3)
+    ((held, vectors),) = index.blocks([("vt", "video")])
+    assert scores.tolist() == vectors[np.searchsorted(held, rows), 2].tolist()
     assert len(list((tmp_path / "emb.parquet.usearch").iterdir())) == 1 + len(index.pairs)  # nothing old is left
 
 
@@ -220,7 +298,9 @@ def test_a_clip_finds_itself_by_its_pictures_and_by_its_sound(demo_media):
         assert hits[0].score > 0.99
     words = embed_query(model, "A red flumph circle", "text")
     assert words.notes == ("the model does not know 'flumph'",)
-    with pytest.raises(DataError, match="knows no word of 'flumph!'"):
+    notes = embed_query(model, " ".join(["red"] * model.cfg.clip.words + ["flumph"]), "text").notes
+    assert notes == (f"the model reads the first {model.cfg.clip.words} words only",)
+    with pytest.raises(DataError, match="'flumph!' holds no word that the model knows"):
         embed_query(model, "flumph!", "text")
     with pytest.raises(DataError, match="holds no words"):
         embed_query(model, "?!", "text")
@@ -264,12 +344,23 @@ def test_the_command_line_prints_hits_and_the_remedy(demo_media, tmp_path, capsy
     scores = [hit["score"] for hit in told["hits"]]
     assert scores == sorted(scores, reverse=True)
     assert {hit["space"] for hit in told["hits"]} == {"vt"}
+    clip = open_index(path).files[0]
+    os.rename(clip, f"{clip}.away")
+    try:
+        assert cli.main(["search", str(path), "red", "-k", "9", "--json"]) == 0
+        hits = json.loads(capsys.readouterr().out)["hits"]
+        assert {hit["path"] for hit in hits if hit["missing"]} == {clip}
+        assert len(hits) == 6
+        assert cli.main(["search", str(path), "red", "-k", "9"]) == 0
+        assert capsys.readouterr().out.count("gone") == 1
+    finally:
+        os.rename(f"{clip}.away", clip)
     for args, what in (
         ([""], "the query is empty"),
-        (["flumph"], "knows no word"),
+        (["flumph"], "holds no word that the model knows"),
         (["none.mp4"], "no such file"),
         (["red", "--modalities", "text"], "this index holds"),
-        (["red", "--run", str(tmp_path / "gone")], "name it with --run"),
+        (["red", "--run", str(tmp_path / "gone")], "give that run with --run"),
     ):
         assert cli.main(["search", str(path), *args]) == 1
         assert what in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """The page of `vatt serve`: what may be asked for and by whom, over real connections; and in a real browser."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -9,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.error
@@ -17,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.indexed import file_rows, tiny_index, write_rows
 from tests.media import ROOT
@@ -24,6 +28,7 @@ from vatt import cli
 from vatt.data.media.canvas import write_clip
 from vatt.data.prepare.encode import Form, Part
 from vatt.data.prepare.transcode import transcode
+from vatt.data.text import Vocabulary
 from vatt.errors import DataError
 from vatt.evals.rows import open_index
 from vatt.evals.search import Searcher
@@ -41,8 +46,8 @@ LIMIT = 300_000  # bytes of an upload
 
 @pytest.fixture(scope="module")
 def media(demo_media, tmp_path_factory):
-    """A folder as users have them: demo clips, one of them under a link; one in Matroska; a link out of the folder,
-    and a file that is gone. All of them are in the index, and a file beside them is not."""
+    """A folder as users have them: demo clips, one of them under a link; one in Matroska; a link out of the folder;
+    an archive; and files that are gone. All of them are in the index, and a file beside them is not."""
     folder = tmp_path_factory.mktemp("media")
     _, model = tiny_index(demo_media)
     clips = sorted((demo_media / "heldout").glob("*.mp4"))[:6]
@@ -59,6 +64,12 @@ def media(demo_media, tmp_path_factory):
     shutil.copy(clips[0], inside / "gone.mp4")
     rows = [row for path in sorted(inside.rglob("*.m??")) for row in file_rows(model, path)]
     (inside / "gone.mp4").unlink()
+    Image.new("RGB", (32, 32), "red").save(folder / "still.png")
+    with tarfile.open(inside / "box.tar", "w") as tar:
+        tar.add(clips[5], "deep/packed.mp4")
+        tar.add(folder / "still.png", "still.png")
+    for member in ("deep/packed.mp4", "still.png", "taken out.mp4"):
+        rows += [row | {"path": f"{inside / 'box.tar'}: {member}"} for row in file_rows(model, clips[5])]
     about = {"model": model.hash, "run": model.cfg.run, "step": model.step, "seconds": model.cfg.clip.seconds}
     return write_rows(folder / "emb.parquet", rows, **about), model, inside
 
@@ -78,6 +89,7 @@ def _remux(source: Path, target: Path) -> None:
 class Site:
     url: str
     files: list[str]
+    rows: int
     scratch: Path
 
     def get(self, path: str, *, data: bytes | None = None, method: str | None = None, **headers):
@@ -113,7 +125,7 @@ def site(media, tmp_path_factory):
     )
     thread.start()
     assert ready.wait(30)
-    return Site(url_of(sock), index.files, scratch)
+    return Site(url_of(sock), index.files, len(index), scratch)
 
 
 def test_words_and_files_find_hits_with_something_to_play(site, media):
@@ -178,8 +190,7 @@ def test_what_browsers_do_not_play_is_cut_and_converted(site, tmp_path):
 
     number = site.number("two.mkv")
     assert site.told(f"/media/{number}")[0] == 415
-    _, told = site.told("/api/search?q=a&k=50")
-    (hit,) = [hit for hit in told["hits"] if hit["name"] == "two.mkv"]
+    hit = hit_of(site, "two.mkv")
     status, headers, body = site.get(hit["url"])
     assert (status, headers["Content-Type"]) == (200, "video/mp4")
     (tmp_path / "clip.mp4").write_bytes(body)
@@ -191,6 +202,32 @@ def test_what_browsers_do_not_play_is_cut_and_converted(site, tmp_path):
     ((_, expected),) = transcode(site.files[number], [part], form=form, has_video=True, has_audio=True)
     assert body == expected
     assert site.get(hit["url"], Range="bytes=0-9")[2] == body[:10]
+
+
+def hit_of(site, name: str) -> dict:
+    _, told = site.told("/api/search?q=a&k=50")
+    (hit,) = [hit for hit in told["hits"] if hit["name"] == name]
+    return hit
+
+
+def test_members_of_an_archive_are_played_and_shown(site):
+    import av
+
+    hit = hit_of(site, "box.tar: deep/packed.mp4")
+    assert (hit["kind"], hit["transcoded"]) == ("video", True)
+    status, headers, body = site.get(hit["url"])
+    assert (status, headers["Content-Type"]) == (200, "video/mp4")
+    with av.open(io.BytesIO(body)) as clip:
+        assert [stream.type for stream in clip.streams] == ["video", "audio"]
+        assert clip.duration / av.time_base == pytest.approx(hit["end"] - hit["start"], abs=0.05)
+    assert site.told(f"/media/{site.number('packed.mp4')}")[0] == 415
+    picture = hit_of(site, "box.tar: still.png")
+    assert picture["kind"] == "picture"
+    status, headers, body = site.get(picture["url"].partition("#")[0])
+    assert (status, headers["Content-Type"], body[1:4]) == (200, "image/png", b"PNG")
+    assert "not there any more" in hit_of(site, "box.tar: taken out.mp4")["why"]
+    _, told = site.told("/api/index")
+    assert (told["files"], told["rows"]) == (len(site.files), site.rows)
 
 
 def test_a_window_whose_picture_begins_late_is_played_as_sound(tmp_path):
@@ -247,7 +284,7 @@ def test_the_servers_own_names_are_let_in(site):
 def test_bad_questions_get_plain_answers_and_leave_nothing_behind(site):
     for path, data, status, what in (
         ("/api/search?q=", None, 400, "empty"),
-        ("/api/search?q=flumph", None, 400, "knows no word"),
+        ("/api/search?q=flumph", None, 400, "holds no word that the model knows"),
         ("/api/search?q=red&k=0", None, 400, "from 1 to 200"),
         ("/api/search?q=red&k=1e9", None, 400, "from 1 to 200"),
         ("/api/search?q=red&modality=text", None, 400, "this index holds"),
@@ -318,25 +355,39 @@ def test_a_taken_port_and_a_missing_folder_are_told_before_the_model_is_loaded(m
 def test_the_command_serves_until_ctrl_c_and_ends_quietly(media, tmp_path):
     path, _, inside = media
     command = [sys.executable, "-m", "vatt", "serve", str(path), "--port", "0", "--no-open"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path
-    )
+    scratch, out, err = tmp_path / "scratch", tmp_path / "out", tmp_path / "err"
+    scratch.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)}
+    with out.open("w") as stdout, err.open("w") as stderr:  # pipes that nobody reads would fill up
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env=environment, cwd=tmp_path)
     try:
-        assert f"below {inside}" in process.stdout.readline()
-        url = process.stdout.readline().split()[0]
+        until(lambda: process.poll() is not None or out.read_text().count("\n") == 2, seconds=180)
+        assert process.poll() is None, err.read_text()
+        first, second = out.read_text().splitlines()
+        assert f"below {inside}" in first
+        url = second.split()[0]
         with urllib.request.urlopen(url + "api/search?q=red", timeout=60) as answer:
             assert json.load(answer)["hits"]
-        assert list(tmp_path.iterdir())
+        assert list(scratch.iterdir())
         with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1].strip("/")))):  # one that says nothing
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            process.wait(60)
     finally:
         process.kill()
+        process.wait(60)
     assert process.returncode == 0
-    assert out == ""
-    assert err.count("\n") == 1, err  # loading ...
-    assert list(tmp_path.iterdir()) == []
+    assert out.read_text().splitlines() == [first, second]
+    assert err.read_text().count("\n") == 1, err.read_text()  # loading ...
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_model_of_any_vocabulary_is_served(media, monkeypatch, capsys):
+    path, model, _ = media
+    small = dataclasses.replace(model, tokenizer=Vocabulary.build(["red circle"], 9))
+    monkeypatch.setattr("vatt.evals.query.load_model", lambda index, run: small)
+    monkeypatch.setattr("vatt.serve.run.serve", lambda app, sock, *, ready: ready())
+    assert cli.main(["serve", str(path), "--port", "0", "--no-open"]) == 0
+    assert "Ctrl-C ends it" in capsys.readouterr().out
 
 
 def chromium() -> str | None:
@@ -344,7 +395,8 @@ def chromium() -> str | None:
 
 
 @pytest.fixture
-def browser(tmp_path):
+def browser(tmp_path, monkeypatch):
+    """Chromium by its driver. Whatever it waits for, it does not wait for ever; and both are gone at the end."""
     webdriver = pytest.importorskip(
         "selenium.webdriver", reason="selenium is not installed: pip install 'vatt[browser]'"
     )
@@ -352,24 +404,27 @@ def browser(tmp_path):
         pytest.skip("no chromium with its driver here: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium()
-    for name in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        "window-size=1280,900",
-        f"user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(f"--{name}")
+    flags = (
+        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync disable-dev-shm-usage window-size=1280,900"
+    )
+    for flag in (*flags.split(), f"user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+    monkeypatch.setattr(socket, "getdefaulttimeout", lambda: 60)  # how long selenium waits for the driver's answers
+    service = webdriver.ChromeService(shutil.which("chromedriver"), popen_kw={"start_new_session": True})
+    driver = None
+    try:
+        driver = webdriver.Chrome(options=options, service=service)
+        driver.set_page_load_timeout(60)
+        driver.set_script_timeout(60)
+        yield driver
+    finally:
+        with contextlib.suppress(Exception):  # a browser that answers no more
+            if driver:
+                driver.quit()
+        with contextlib.suppress(ProcessLookupError, AttributeError):  # gone already, or never started
+            os.killpg(service.process.pid, signal.SIGKILL)
 
 
 def until(look, seconds: float = 30):
@@ -382,6 +437,7 @@ def until(look, seconds: float = 30):
     raise AssertionError(f"not within {seconds} s")
 
 
+@pytest.mark.timeout(240)
 def test_in_a_browser_words_find_clips_that_play_and_a_file_finds_itself(site, media, browser):
     browser.get(site.url)
     words = browser.find_element("id", "words")
@@ -433,7 +489,7 @@ def test_in_a_browser_words_find_clips_that_play_and_a_file_finds_itself(site, m
     until(lambda: best_is("video"))
 
     words.send_keys("flumph\n")
-    until(lambda: "knows no word of 'flumph'" in status.text)
+    until(lambda: "'flumph' holds no word that the model knows" in status.text)
     assert browser.find_elements("css selector", ".hit") == []
     severe = [line["message"] for line in browser.get_log("browser") if "400 (Bad Request)" not in line["message"]]
     assert severe == []

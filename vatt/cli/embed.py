@@ -14,7 +14,8 @@ def run(args: list[str]) -> int:
         "embed",
         "Embeds files of any length, window by window, and writes an index: one row a window, modality and space, with "
         "its times. The same file gives the same bytes, whatever the batch, the order and the number of workers. What "
-        "cannot be used is a line of OUT.errors.jsonl. Killed or stopped by Ctrl-C, the same command goes on.",
+        "cannot be used is a line of OUT.errors.jsonl. Killed or stopped by Ctrl-C, the same command goes on; a file "
+        "that the decoder died of, or hung over, is then such a line.",
         "vatt embed runs/demo video.mp4 folder/ -o emb.parquet\n"
         "vatt embed runs/demo talks/ --modalities video text --hop 1 -o talks.parquet\n"
         "vatt embed runs/demo folder/ -o emb.safetensors",
@@ -37,7 +38,7 @@ def run(args: list[str]) -> int:
         "--hop",
         type=float,
         default=0.0,
-        help="seconds from the start of a window to that of the next (default: windows touch)",
+        help="seconds from the start of a window to that of the next (default: 0, which means that windows touch)",
     )
     parser.add_argument("--step", default="latest", help="latest (default), best, or a number of steps")
     parser.add_argument("--batch-size", type=int, default=32, help="windows in flight to the model (default: 32)")

@@ -1,15 +1,18 @@
 """`vatt search`: moments of files that are nearest to words, a video or a sound."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 
 from vatt.cli import before_jax, make_console, make_parser
 
 MODALITIES = ("video", "audio", "text")
-# Rows from which an approximate index is worth a word: an estimate, from the 5 us a row of width 256 that exact search
-# from the disk took at 10,000 and 30,000 rows (tools/bench_search.py). Larger ones are still to be measured.
-LARGE = 300_000
+# Rows from which an approximate index is worth a word: exact search takes a second or more. Measured on two cores that
+# others used as well, by tools/bench_search.py --rows 100000 300000 --widths 256 --queries 12: of 300,000 rows 2.9 s
+# from the disk, 0.14 s in memory (as vatt serve asks them, in proportion to the rows), 0.007 s approximately, with a
+# recall@10 of 100 %; but 600 s to build, as long as 200 searches from the disk. A million rows were not measured.
+LARGE = {"disk": 300_000, "memory": 2_000_000}
 
 
 def run(args: list[str]) -> int:
@@ -37,6 +40,7 @@ def run(args: list[str]) -> int:
     options = parser.parse_args(args)
     if options.k < 1 or options.per_file < 1:
         parser.error("-k and --per-file must be at least 1")
+    from vatt.data.files import place_of
     from vatt.evals.query import embed_query, query_kind, wanted_pairs
     from vatt.evals.rows import open_index
 
@@ -49,12 +53,13 @@ def run(args: list[str]) -> int:
     hits = searcher.search(query, pairs, k=options.k, per_file=options.per_file)
     for note in query.notes:
         say(note)
+    gone = {hit.path for hit in hits if not os.path.exists(place_of(hit.path))}
     if options.json:
-        lines = [{"rank": rank} | asdict(hit) for rank, hit in enumerate(hits, 1)]
+        lines = [{"rank": rank} | asdict(hit) | {"missing": hit.path in gone} for rank, hit in enumerate(hits, 1)]
         about = {"query": options.query, "kind": kind, "index": str(index.path), "model": index.model}
         print(json.dumps(about | {"notes": query.notes, "hits": lines}, ensure_ascii=False, indent=1))
     else:
-        print_hits(make_console(), hits)
+        print_hits(make_console(), hits, gone)
     return 0
 
 
@@ -73,7 +78,7 @@ def make_searcher(index, options, *, keep):
     from vatt.evals.nearest import open_nearest
     from vatt.evals.search import Searcher
 
-    if not options.approximate and len(index) > LARGE:
+    if not options.approximate and len(index) > LARGE[keep]:
         say(f"{index.path}: {len(index):,} rows are searched one by one; --approximate would be faster")
     nearest = open_nearest(index, say) if options.approximate else None
     return Searcher(index, keep=keep, nearest=nearest)
@@ -92,7 +97,8 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def print_hits(console, hits) -> None:
+def print_hits(console, hits, gone) -> None:
+    """gone: paths of files that are not there any more."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -105,6 +111,8 @@ def print_hits(console, hits) -> None:
     table.add_column("path", overflow="fold")
     for rank, hit in enumerate(hits, 1):
         path = Text(hit.path)
+        if hit.path in gone:
+            path.append(" (gone)", style="red")
         if hit.text:
             path.append(f"\n{hit.text}", style="italic")
         table.add_row(str(rank), f"{hit.score:.3f}", f"{hit.start:.2f}-{hit.end:.2f}", hit.modality, path)

@@ -46,6 +46,8 @@ def run(args: list[str]) -> int:
 
 
 def _serve(options, scratch: Path) -> None:
+    import numpy as np
+
     from vatt.evals.rows import open_index
     from vatt.serve.guard import is_loopback
     from vatt.serve.library import Library
@@ -57,7 +59,8 @@ def _serve(options, scratch: Path) -> None:
         searcher = make_searcher(index, options, keep="memory")
         model = load(index, options)
         if "vt" in index.spaces:
-            model.embed_text(["a"])  # compiles, which the first who asks need not wait for
+            blank = np.zeros((1, model.cfg.clip.words), np.int32)
+            model.embedder({"text": blank})  # compiles, which the first who asks need not wait for
         from vatt.serve.app import Answers, make_app
 
         answers = Answers(searcher, model, library, scratch, limit=int(options.max_upload * 2**20))

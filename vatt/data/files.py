@@ -1,15 +1,17 @@
 """The media files that sources name, each once, in the order of their paths."""
 
 import dataclasses
+import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vatt.data.captions import Beside, Caption
 from vatt.data.faults import FAULTS
 from vatt.data.items import Fault, Progress, Row, Slice, absolute_path
+from vatt.data.listing.archives import members
 from vatt.data.listing.folder import captions_beside
 from vatt.data.listing.rows import absolute, list_rows, parse_source
 from vatt.data.records import is_prepared
@@ -60,8 +62,9 @@ def list_media(sources: Sequence[str], *, progress: Progress | None = None) -> t
     """
     rows: list[Row] = []
     faults: set[Unusable] = set()
+    beside = functools.cache(lambda folder: Beside(os.listdir(folder)))  # of a folder, once for all its files
     for source in sources:
-        found, wrong = _list_file(source) if _is_media(source) else _list_source(source, progress)
+        found, wrong = _list_file(source, beside) if _is_media(source) else _list_source(source, progress)
         rows += found
         faults.update(wrong)
     grouped: dict[str, list[Row]] = {}
@@ -71,14 +74,30 @@ def list_media(sources: Sequence[str], *, progress: Progress | None = None) -> t
     return files, sorted(faults, key=lambda fault: (fault.path, fault.reason, fault.detail))
 
 
+def place_of(path: str) -> str:
+    """The file on the disk that holds a file: itself, or the archive of ARCHIVE: MEMBER. It may be gone."""
+    if not os.path.lexists(path):
+        at = path.find(": ")
+        while at > 0:
+            if os.path.isfile(path[:at]):
+                return path[:at]
+            at = path.find(": ", at + 1)
+    return path
+
+
+def find_members(archive: str) -> dict[str, Slice]:
+    """The members of an archive, by name. Empty if it cannot be read."""
+    return {member.name: member for member in members(archive, archive, [])}
+
+
 def _is_media(source: str) -> bool:
     """Whether it is one file, and not one that lists others."""
     return Path(source).expanduser().is_file() and parse_source(source).kind == "folder"
 
 
-def _list_file(source: str) -> tuple[list[Row], list[Unusable]]:
+def _list_file(source: str, beside: Callable[[str], Beside]) -> tuple[list[Row], list[Unusable]]:
     path, faults = absolute_path(source), []
-    captions = captions_beside(path, Beside(os.listdir(os.path.dirname(path))), path, faults)
+    captions = captions_beside(path, beside(os.path.dirname(path)), path, faults)
     row = Row(id=path, media=path, captions=captions)
     return [row], [Unusable(path=path, reason=fault.reason, detail=fault.detail) for fault in faults]
 

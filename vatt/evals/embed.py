@@ -4,17 +4,16 @@ The contract. A file becomes windows as long as the clips that the model was tra
 where all its streams run, and one that ends with it. Every window gives a unit vector for each modality that it has and
 each space that the model leads it to; sound that is silent gives none; a caption gives one, with its own times. The
 same file gives the same bytes, whatever the batch, the order and the number of workers, and however often the work was
-interrupted. What cannot be used is a line of the errors, and the rest goes on.
+interrupted. What cannot be used is a line of the errors, and the rest goes on. A file that kills the process is such a
+line too, once the same command is given again.
 """
 
 import contextlib
 import json
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,15 +24,15 @@ import pyarrow as pa
 from vatt.data.captions import Caption
 from vatt.data.faults import FAULTS
 from vatt.data.files import MediaFile, Unusable
-from vatt.data.items import Item
-from vatt.data.media.clip import probe
-from vatt.data.sources import open_row
 from vatt.data.text import words
-from vatt.data.windows import TOGETHER, Window, decode_windows, groups, window_starts
-from vatt.errors import ConfigError, DataError, MediaError, listed
-from vatt.evals.index import VERSION, About, batch, concatenated, read_index, write_index, write_safetensors
+from vatt.data.windows import Window
+from vatt.errors import ConfigError, DataError, listed
+from vatt.evals.index import VERSION, About, batch, concatenated, write_index
 from vatt.evals.parts import Parts
 from vatt.evals.pretrained import Pretrained, check_hop, holds
+from vatt.evals.reading import State, Wanted, read
+from vatt.evals.rows import open_index
+from vatt.evals.tensors import write_safetensors
 
 Format = Literal["parquet", "safetensors"]
 
@@ -102,13 +101,8 @@ def embed(
         kept = sum(key in parts for key in keys)
         todo = [(file, key) for file, key in zip(files, keys, strict=True) if key not in parts]
         work = _Work(model, about, tuple(modalities), parts)
-        stream = _decoded(
-            todo,
-            lambda file: _open(file, model, modalities, hop),
-            lambda item, starts: decode_windows(item, starts, clip, hop=hop, canvas=model.cfg.canvas),
-            workers=workers or os.cpu_count() or 1,
-            depth=batch_size,
-        )
+        wanted = Wanted(clip=clip, canvas=model.cfg.canvas, modalities=tuple(modalities), hop=hop)
+        stream = read(todo, wanted, parts, workers=workers or os.cpu_count() or 1, depth=batch_size)
         with contextlib.closing(stream):
             for state, windows in stream:
                 work.take(state, windows, batch_size)
@@ -119,119 +113,15 @@ def embed(
         return _finish(output, format, about, work, parts, keys, unusable, began, kept)
 
 
-@dataclass(eq=False)
-class _State:
-    """A file at work: what is known of it, and its embeddings so far."""
-
-    path: str
-    key: str
-    spans: list[tuple[Item, list[float]]] = field(default_factory=list)  # what is decoded at once
-    captions: dict[Caption, None] = field(default_factory=dict)  # in order
-    errors: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
-    wanted: list[str] = field(default_factory=list)  # modalities that it should give
-    windows: int = 0  # in all
-    seen: int = 0  # that were embedded, or found to hold nothing
-    damaged: dict[tuple[str, str], list[tuple[float, MediaError]]] = field(default_factory=dict)
-    found: dict[str, list[tuple[float, dict[str, np.ndarray]]]] = field(default_factory=dict)
-
-    def wrong(self, reason: str, detail: str = "") -> None:
-        self.errors.append({"path": self.path, "reason": reason, "detail": detail or FAULTS[reason].says})
-
-
-def _open(file: MediaFile, model: Pretrained, modalities: Sequence[str], hop: float) -> _State:
-    """Probes a file, and finds its windows."""
-    clip, state, starts = model.cfg.clip, _State(file.path, ""), set()
-    try:
-        info = probe(file.media)
-    except MediaError as error:
-        state.wrong(error.kind, error.reason)
-        return state
-    for row in file.rows:
-        try:
-            item = open_row(row, info, clip.seconds)
-        except MediaError as error:
-            state.wrong(error.kind, error.reason)
-            continue
-        state.seconds += item.end - item.start
-        state.captions |= dict.fromkeys(_within(row.captions, item))
-        wanted = replace(
-            item, has_video=item.has_video and "video" in modalities, has_audio=item.has_audio and "audio" in modalities
-        )
-        if wanted.has_video or wanted.has_audio:
-            new = [start for start in window_starts(item, clip.seconds, hop) if start not in starts]
-            starts.update(new)
-            state.spans += [(wanted, part) for part in groups(wanted, new, clip, hop=hop, canvas=model.cfg.canvas)]
-    if state.seconds:
-        has = {"video": info.has_video, "audio": info.has_audio, "text": bool(state.captions)}
-        state.wanted = [name for name in modalities if has[name]]
-        for name in modalities:
-            if not has[name]:
-                state.wrong("no_captions" if name == "text" else f"no_{name}")
-    state.windows = sum(len(part) for _, part in state.spans)
-    return state
-
-
-def _within(captions: Sequence[Caption], item: Item) -> list[Caption]:
-    """The captions of an item that hold at some time within it; one that holds throughout ends with it."""
-    return [
-        replace(caption, start=max(caption.start, item.start), end=min(caption.end, item.end))
-        for caption in captions
-        if caption.start < item.end and caption.end >= item.start
-    ]
-
-
-def _decoded(
-    files: Sequence[tuple[MediaFile, str]],
-    open_file: Callable[[MediaFile], _State],
-    decode: Callable[[Item, list[float]], list[Window]],
-    *,
-    workers: int,
-    depth: int,
-) -> Generator[tuple[_State, list[Window] | None]]:
-    """Files in order, each with its windows a few at a time, and then None. Threads decode ahead, some `depth` windows
-    and not more, so that memory is bounded however long a file is."""
-    pool = ThreadPoolExecutor(workers)
-    depth += workers * TOGETHER
-    upcoming, opening = iter(files), deque[tuple[str, Future[_State]]]()
-
-    def jobs() -> Iterator[tuple[_State, Future[list[Window]] | None, int]]:
-        while True:
-            while len(opening) < depth and (following := next(upcoming, None)):
-                opening.append((following[1], pool.submit(open_file, following[0])))
-            if not opening:
-                return
-            key, opened = opening.popleft()
-            state = opened.result()
-            state.key = key
-            for item, starts in state.spans:
-                yield state, pool.submit(decode, item, starts), len(starts)
-            yield state, None, 1
-
-    ahead, held, coming = deque[tuple[_State, Future[list[Window]] | None, int]](), 0, jobs()
-    try:
-        while True:
-            while held < depth and (job := next(coming, None)):
-                ahead.append(job)
-                held += job[2]
-            if not ahead:
-                return
-            state, future, count = ahead.popleft()
-            held -= count
-            yield state, future.result() if future else None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 class _Work:
     """Embeds windows in batches, across files, and hands on the files that are done."""
 
     def __init__(self, model: Pretrained, about: About, modalities: tuple[str, ...], parts: Parts):
         self._model, self._about, self.modalities, self._parts = model, about, modalities, parts
-        self._queue: list[tuple[_State, Window | None]] = []
+        self._queue: list[tuple[State, Window | None]] = []
         self._windows = 0  # in the queue
         self._files = 0
-        self._state: _State | None = None
+        self._state: State | None = None
         self.windows = self.captions = 0
         self.seconds = 0.0
 
@@ -241,7 +131,7 @@ class _Work:
         state = self._state
         return self._files + (state.seen / state.windows if state and state.windows else 0.0)
 
-    def take(self, state: _State, windows: list[Window] | None, batch_size: int) -> None:
+    def take(self, state: State, windows: list[Window] | None, batch_size: int) -> None:
         for window in windows if windows is not None else (None,):
             self._queue.append((state, window))
             self._windows += window is not None
@@ -271,7 +161,7 @@ class _Work:
         self._queue.clear()
         self._windows = 0
 
-    def _close(self, state: _State) -> None:
+    def _close(self, state: State) -> None:
         """A file whose windows are all embedded."""
         for (modality, reason), cases in state.damaged.items():
             start, error = cases[0]
@@ -289,7 +179,7 @@ class _Work:
         self._files += 1
         self._state = None
 
-    def _rows(self, state: _State) -> pa.RecordBatch:
+    def _rows(self, state: State) -> pa.RecordBatch:
         batches = {}
         for modality, found in state.found.items():
             found.sort(key=lambda window: window[0])
@@ -315,10 +205,10 @@ class _Work:
             self.captions += len(captions)
         return concatenated(self._about, [batches[key] for key in sorted(batches)])
 
-    def _batch(self, state: _State, modality: str, space: str, **columns) -> pa.RecordBatch:
+    def _batch(self, state: State, modality: str, space: str, **columns) -> pa.RecordBatch:
         return batch(self._about, state.path, modality, space, **columns)
 
-    def _sayable(self, state: _State) -> list[Caption]:
+    def _sayable(self, state: State) -> list[Caption]:
         """The captions that the model can read, in order."""
         captions, refused = [], {}
         for caption in sorted(state.captions, key=lambda c: (c.start, c.end, c.text)):
@@ -372,7 +262,7 @@ def _finish(
         )
     if format == "safetensors":
         made = parts.folder / "joined.safetensors"
-        write_safetensors(made, read_index(joined))
+        write_safetensors(made, open_index(joined))
         joined = made
     joined.replace(output)
     parts.remove()

@@ -15,22 +15,16 @@ The metadata of the schema hold vatt.version (of this layout), vatt.model, vatt.
 window is) and vatt.hop (seconds from the start of a window to that of the next).
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vatt.errors import DataError
-
 VERSION = "1"
-MODALITIES = ("audio", "text", "video")  # in the order of the rows
-SPACES = ("va", "vt")
 ROWS = 8192  # a row group, so that the bytes do not depend on how rows came
 
 FIELDS = pa.schema(
@@ -74,33 +68,6 @@ class About:
                 "vatt.hop": repr(float(self.hop)),
             }
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Index:
-    """An index in memory.
-
-    run, model, step, seconds, hop: as in `About`.
-    paths, modality, space, text: [N] arrays of strings; text has None where the modality is not text.
-    start, end: [N] float64, seconds.
-    vectors: space -> (rows [M] int64, the rows that lie in it; embeddings [M E] float32).
-    """
-
-    run: str
-    model: str
-    step: int
-    seconds: float
-    hop: float
-    paths: np.ndarray
-    modality: np.ndarray
-    space: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    text: np.ndarray
-    vectors: dict[str, tuple[np.ndarray, np.ndarray]]
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 def batch(
@@ -165,77 +132,3 @@ def _regular(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[p
             rows -= ROWS
     if rows:
         yield pa.Table.from_batches(held, schema).combine_chunks()
-
-
-def read_index(path: str | os.PathLike) -> Index:
-    """Reads an index whole. Raises DataError if it is missing, is no index, or of another version."""
-    try:
-        schema = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such index; make one with vatt embed RUN FILE ... -o {Path(path).name}") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({error}); make it anew with vatt embed") from error
-    found = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-    version = found.get("vatt.version")
-    if version != VERSION or set(FIELDS.names) - set(schema.names):
-        what = "Parquet, but no index that vatt embed made" if version is None else f"an index of version {version}"
-        raise DataError(f"{path}: {what}; this version of vatt reads version {VERSION}: make it anew with vatt embed")
-    try:
-        table = pq.read_table(path, columns=[name for name in FIELDS.names if name != "model"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: is damaged ({error}); make it anew with vatt embed") from error
-    strings = {name: _strings(table[name]) for name in ("path", "modality", "space", "text")}
-    vectors = {}
-    for space in SPACES:
-        rows = np.flatnonzero(strings["space"] == space)
-        if len(rows):
-            chunks = table["vector"].take(pa.array(rows)).chunks
-            flat = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
-            if not np.isfinite(flat).all() or flat.size % len(rows):
-                raise DataError(f"{path}: its vectors of space {space} are damaged; make it anew with vatt embed")
-            vectors[space] = rows, flat.reshape(len(rows), -1)
-    return Index(
-        run=found["vatt.run"],
-        model=found["vatt.model"],
-        step=int(found["vatt.step"]),
-        seconds=float(found["vatt.seconds"]),
-        hop=float(found["vatt.hop"]),
-        paths=strings["path"],
-        modality=strings["modality"],
-        space=strings["space"],
-        start=table["start"].to_numpy(),
-        end=table["end"].to_numpy(),
-        text=strings["text"],
-        vectors=vectors,
-    )
-
-
-def _strings(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array([*column.to_pylist()], object)
-
-
-def write_safetensors(path: str | os.PathLike, index: Index) -> None:
-    """Writes an index as tensors: of each space `va`, `vt` [M E] float32, with `va.start` and `va.end` [M] (seconds),
-    and `va.path`, `va.modality` and `va.text` [M], which are rows of the lists `paths`, `modalities` and `texts` (-1:
-    no text). These lists, and what made the index, are JSON under the key `vatt` of the metadata."""
-    from safetensors.numpy import save_file
-
-    paths, path_of = np.unique(index.paths, return_inverse=True)
-    said = np.array([text or "" for text in index.text], object)
-    texts, text_of = np.unique(said, return_inverse=True)
-    text_of = np.where([text is None for text in index.text], -1, text_of)
-    modality_of = np.array([MODALITIES.index(modality) for modality in index.modality])
-    tensors = {}
-    for space, (rows, vectors) in index.vectors.items():
-        tensors |= {
-            space: vectors,
-            f"{space}.start": index.start[rows],
-            f"{space}.end": index.end[rows],
-            f"{space}.path": path_of[rows].astype(np.int64),
-            f"{space}.modality": modality_of[rows].astype(np.int64),
-            f"{space}.text": text_of[rows].astype(np.int64),
-        }
-    about = {name: getattr(index, name) for name in ("run", "step", "model", "seconds", "hop")}
-    lists = {"paths": paths.tolist(), "modalities": MODALITIES, "texts": texts.tolist()}
-    # One key: several would come in another order every time.
-    save_file(tensors, path, metadata={"vatt": json.dumps({"version": VERSION} | about | lists, ensure_ascii=False)})

@@ -3,9 +3,11 @@
     emb.parquet.usearch/about.json           which Parquet it is of, what it holds, how often it finds what is nearest
     emb.parquet.usearch/HASH-vt-video.usearch   a graph for every space and modality; mapped into memory, not read
 
-about.json is replaced last and names the rest, so that what it names is complete.
+about.json is replaced last and names the rest, so that what it names is complete. Graphs are built by all cores, and so
+never twice alike: what holds is that scores are exact, and that recall is what was measured of this very graph.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +21,7 @@ import numpy as np
 from vatt.errors import ConfigError, DataError
 from vatt.evals.rows import Pair, StoredIndex
 
-FORM = 1  # of the files: what was written in another is built again
+FORM = 2  # of the files: what was written in another is built again
 AIM = 0.95  # recall@10 that the search's breadth is chosen for
 BREADTHS = (64, 128, 256, 512)
 ASKED = 200  # queries that recall is measured by
@@ -54,16 +56,33 @@ def open_nearest(index: StoredIndex, say: Say) -> Nearest:
     usearch = _usearch()
     folder = index.path.with_name(index.path.name + ".usearch")
     about = _about(folder)
-    if about is None or not _fits(about, index):
-        if about is not None:
+    if about is not None:
+        if not _fits(about, index, folder):
             say(f"{folder}: of another content of {index.path.name}; building it again")
-        about = _build(usearch, index, folder, say)
+        elif found := _open(usearch, folder, about):
+            return found
+        else:
+            say(f"{folder}: damaged; building it again")
+    built = _open(usearch, folder, _build(usearch, index, folder, say))
+    if built is None:
+        raise DataError(f"{folder}: was damaged as soon as it was written; is the disk full?")
+    return built
+
+
+def _open(usearch: Any, folder: Path, about: dict) -> Nearest | None:
+    """None if it is damaged."""
     graphs, recall = {}, {}
     for part in about["parts"]:
-        pair = part["space"], part["modality"]
-        graphs[pair] = usearch.Index.restore(str(folder / part["file"]), view=True)
-        graphs[pair].expansion_search = part["breadth"]
-        recall[pair] = part["recall"]
+        path, pair = folder / part["file"], (part["space"], part["modality"])
+        try:
+            whole = path.stat().st_size == part["bytes"]
+            graph = usearch.Index.restore(str(path), view=True) if whole else None
+        except (OSError, ValueError, RuntimeError):  # the last two are usearch's
+            graph = None
+        if graph is None:
+            return None
+        graph.expansion_search = part["breadth"]
+        graphs[pair], recall[pair] = graph, part["recall"]
     return Nearest(graphs, recall)
 
 
@@ -80,14 +99,24 @@ def _about(folder: Path) -> dict | None:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return about if about.get("form") == FORM else None
+    return about if isinstance(about, dict) and about.get("form") == FORM else None
 
 
-def _fits(about: dict, index: StoredIndex) -> bool:
+def _fits(about: dict, index: StoredIndex, folder: Path) -> bool:
     """Whether it is of the Parquet's content; which is not read again while size and time are those it had."""
-    if about["seen"] == _seen(index.path):
+    seen = _seen(index.path)
+    if about["seen"] == seen:
         return True
-    return about["sha256"] == _digest(index.path)
+    if about["sha256"] != _digest(index.path):
+        return False
+    with contextlib.suppress(OSError):  # a folder that cannot be written to: it is read again next time
+        _write_about(folder, about | {"seen": seen})
+    return True
+
+
+def _write_about(folder: Path, about: dict) -> None:
+    (folder / "about.json.partial").write_text(json.dumps(about, indent=1), encoding="utf-8")
+    os.replace(folder / "about.json.partial", folder / "about.json")
 
 
 def _seen(path: Path) -> list[int]:
@@ -120,12 +149,12 @@ def _build(usearch: Any, index: StoredIndex, folder: Path, say: Say) -> dict:
         name = f"{digest[:16]}-{space}-{modality}.usearch"
         graph.save(str(folder / f"{name}.partial"))
         os.replace(folder / f"{name}.partial", folder / name)
-        parts.append({"space": space, "modality": modality, "file": name, "breadth": breadth, "recall": recall})
+        part = {"space": space, "modality": modality, "file": name, "bytes": (folder / name).stat().st_size}
+        parts.append(part | {"breadth": breadth, "recall": recall})
     if _seen(index.path) != seen:
         raise DataError(f"{index.path}: changed while its approximate index was built; try again")
     about = {"form": FORM, "sha256": digest, "seen": seen, "model": index.model, "parts": parts}
-    (folder / "about.json.partial").write_text(json.dumps(about, indent=1), encoding="utf-8")
-    os.replace(folder / "about.json.partial", folder / "about.json")
+    _write_about(folder, about)
     for path in folder.iterdir():
         if path.name != "about.json" and path.name not in [part["file"] for part in parts]:
             path.unlink()

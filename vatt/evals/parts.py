@@ -3,14 +3,19 @@
 FOLDER/settings.json     what decides their bytes
 FOLDER/000123.arrow      some files that are done: a record batch each, and what was wrong with them. Written whole,
                          under another name first
+FOLDER/at_work/KEY.3     a file that is being read: one that is there at the start was so when the process died
 FOLDER/lock              held by the process that writes
+FOLDER.done              FOLDER while it is removed
 """
 
+import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,7 @@ class Parts:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataError(f"{folder}: another process is writing to it; wait for it, or name another -o") from error
+        shutil.rmtree(self._done, ignore_errors=True)  # a kill left it
         if known:
             self._check(settings)
         _write(self.folder / "settings.json", json.dumps(settings, indent=2).encode())
@@ -55,6 +61,11 @@ class Parts:
             with pa.memory_map(str(path)) as file:
                 self._enter(path, json.loads(pa.ipc.open_file(file).schema.metadata[b"files"]))
             self._next = int(path.stem) + 1
+        self._marks = self.folder / "at_work"
+        self._marks.mkdir(exist_ok=True)
+        left = [mark.name for mark in self._marks.iterdir()]
+        self.suspects = {name.partition(".")[0] for name in left}
+        self._numbers = itertools.count(1 + max((int(name.partition(".")[2]) for name in left), default=0))
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
@@ -101,11 +112,32 @@ class Parts:
             self._opened = path, pa.ipc.open_file(pa.memory_map(str(path)))
         return self._opened[1].get_batch(number).replace_schema_metadata(self._schema.metadata), self._errors[key]
 
+    @contextlib.contextmanager
+    def at_work(self, key: str) -> Iterator[None]:
+        """Within the block a file is read by this process: should that kill it, the next one finds `key` among its
+        `suspects`. Blocks in several threads may be of one file."""
+        mark = self._marks / f"{key}.{next(self._numbers)}"
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def clear(self, key: str) -> None:
+        """A suspect that turned out harmless."""
+        for mark in self._marks.glob(f"{key}.*"):
+            mark.unlink()
+
     def remove(self) -> None:
-        """Ends the work: nothing is kept of it."""
+        """Ends the work: nothing is kept of it. A kill meanwhile leaves no half of it to go on from."""
         self._opened = None, None
-        shutil.rmtree(self.folder)
+        self.folder.replace(self._done)
+        shutil.rmtree(self._done, ignore_errors=True)
         self._lock.close()
+
+    @property
+    def _done(self) -> Path:
+        return self.folder.with_name(self.folder.name + ".done")
 
     def _enter(self, path: Path, files: list[dict]) -> None:
         for number, file in enumerate(files):

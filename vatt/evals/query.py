@@ -9,7 +9,7 @@ import numpy as np
 
 from vatt.data.extensions import EXTENSIONS, SOUND
 from vatt.data.sources import open_file
-from vatt.data.text import Vocabulary, words
+from vatt.data.text import PAD, Vocabulary, words
 from vatt.errors import CheckpointError, DataError, MediaError
 from vatt.evals.embedding import unit
 from vatt.evals.pretrained import Pretrained, load
@@ -87,10 +87,9 @@ def load_model(index: StoredIndex, run: str = "") -> Pretrained:
     try:
         model = load(place, step=index.step)
     except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}\n{index.path} was made by {index.run or 'an unknown run'} at step {index.step}; if the run lies "
-            "elsewhere now, name it with --run"
-        ) from error
+        made = f"{index.path} was made by {index.run} at step {index.step}"
+        remedy = "give that run with --run" if run else "if the run lies elsewhere now, name it with --run"
+        raise CheckpointError(f"{error}\n{made}; {remedy}") from error
     if model.hash != index.model:
         raise CheckpointError(
             f"{index.path} was made by the model {index.model}, and {place} at step {model.step} is {model.hash}: "
@@ -108,8 +107,7 @@ def embed_query(model: Pretrained, query: str, kind: str) -> Query:
       MediaError: the file cannot be read, lacks what it should be searched by, or is shorter than a window.
     """
     if kind == "text":
-        notes = _notes(model, query)
-        return Query(kind, {"vt": model.embed_text([query])[0]}, notes)
+        return Query(kind, {"vt": model.embed_text([query])[0]}, _notes(model, query))
     path = os.path.expanduser(query)
     seconds = model.cfg.clip.seconds
     first, last = open_file(path, seconds).room(seconds)
@@ -128,15 +126,13 @@ def embed_query(model: Pretrained, query: str, kind: str) -> Query:
 
 
 def _notes(model: Pretrained, text: str) -> tuple[str, ...]:
-    """What of a text the model does not see."""
-    found, seen = words(text), model.cfg.clip.words
-    notes = []
-    if isinstance(model.tokenizer, Vocabulary) and found:
-        unknown = [word for word in dict.fromkeys(found) if word not in model.tokenizer.ids]
-        if len(unknown) == len(set(found)):
-            raise DataError(f"the model knows no word of {text!r}; its words are in vocabulary.txt of its run")
-        if unknown:
-            notes.append(f"the model does not know {', '.join(repr(word) for word in unknown)}")
-        if len(found) > seen:
-            notes.append(f"the model reads the first {seen} words only")
+    """What the model does not see of a text that it can read."""
+    count, notes = model.cfg.clip.words, []
+    whole = model.tokenizer.encode(text, count + 1)[-1] == PAD
+    plain = isinstance(model.tokenizer, Vocabulary)
+    seen = text if whole or not plain else " ".join(words(text)[:count])
+    if unknown := dict.fromkeys(model.tokenizer.unknown(seen)):
+        notes.append(f"the model does not know {', '.join(repr(word) for word in unknown)}")
+    if not whole:
+        notes.append(f"the model reads the first {count} {'words' if plain else 'subwords'} only")
     return tuple(notes)

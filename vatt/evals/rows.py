@@ -1,4 +1,4 @@
-"""The index that `vatt embed` writes, read for search: its vectors need not be in memory, and the rest of it is small.
+"""The index that `vatt embed` writes, read: its vectors need not be in memory, and the rest of it is small.
 
 Rows are named by their number in the file, throughout search.
 """
@@ -30,13 +30,15 @@ class StoredIndex:
     start, end: seconds from the start of the file. [N]
     text: the caption, for rows of text, or None.
     run, step, model: which checkpoint made the vectors, and its hash.
+    seconds, hop: how long a window is, and from the start of one to that of the next.
     """
 
     path: Path
     run: str
-    step: str
+    step: int
     model: str
     seconds: float
+    hop: float
     files: list[str]
     file: np.ndarray
     modalities: list[str]
@@ -104,15 +106,15 @@ def open_index(path: str | Path) -> StoredIndex:
     path = Path(path).expanduser()
     again = "make it anew with vatt embed"
     try:
+        schema = pq.read_schema(path)
+        about = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        if about.get("vatt.version") != VERSION:
+            known = "vatt.version" in about
+            what = f"an index of version {about['vatt.version']}" if known else "no index that vatt embed made"
+            raise DataError(f"{path}: {what}; this version of vatt reads version {VERSION}: {again}")
+        if lacking := [name for name in FIELDS.names if name not in schema.names]:
+            raise DataError(f"{path}: has no column {lacking[0]!r}; {again}")
         with pq.ParquetFile(path, read_dictionary=["path", "modality", "space"]) as file:
-            schema = file.schema_arrow
-            about = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
-            if about.get("vatt.version") != VERSION:
-                known = "vatt.version" in about
-                what = f"an index of version {about['vatt.version']}" if known else "no index that vatt embed made"
-                raise DataError(f"{path}: {what}; this version of vatt reads version {VERSION}: {again}")
-            if lacking := [name for name in FIELDS.names if name not in schema.names]:
-                raise DataError(f"{path}: has no column {lacking[0]!r}; {again}")
             table = file.read([name for name in FIELDS.names if name not in ("vector", "model")]).unify_dictionaries()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such index; make one with vatt embed RUN FILE ... -o {path.name}") from error
@@ -128,9 +130,10 @@ def open_index(path: str | Path) -> StoredIndex:
     return StoredIndex(
         path=path,
         run=about["vatt.run"],
-        step=about["vatt.step"],
+        step=int(about["vatt.step"]),
         model=about["vatt.model"],
         seconds=float(about["vatt.seconds"]),
+        hop=float(about["vatt.hop"]),
         files=coded["path"][0],
         file=coded["path"][1],
         modalities=coded["modality"][0],

@@ -37,7 +37,7 @@ class Searcher:
     """Searches one index, again and again.
 
     keep: "memory" holds the vectors that were asked for once; "disk" reads them for every query.
-    nearest: an approximate index of the same rows, which is then asked instead.
+    nearest: an approximate index of the same rows, which is then asked instead, but for a few rows or for all of them.
     """
 
     index: StoredIndex
@@ -60,17 +60,16 @@ class Searcher:
                 raise DataError(
                     f"this model has no head that brings {query.kind} into {space}, where it would meet {modality}"
                 )
-        if self.nearest is None:
-            return self._hits(*self._exact(query, pairs), k, per_file)
-        # Asks for more until enough files are among what comes back, or everything came back.
-        count, total = max(10 * k, 100), len(self.index.rows(pairs))
-        while True:
-            found = [self.nearest.find(query.vectors[pair[0]], pair, count) for pair in pairs]
-            rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-            hits = self._hits(rows, scores, k, per_file)
-            if len(hits) >= k or count >= total:
-                return hits
-            count *= 4
+        if self.nearest is not None:  # asked for more until enough files are among what comes back
+            count, total = max(10 * k, 100), len(self.index.rows(pairs))
+            while count < total:
+                found = [self.nearest.find(query.vectors[pair[0]], pair, count) for pair in pairs]
+                rows, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+                hits = self._hits(rows, scores, k, per_file)
+                if len(hits) >= k:
+                    return hits
+                count *= 4
+        return self._hits(*self._exact(query, pairs), k, per_file)  # which is also the best way to ask for all rows
 
     def _exact(self, query: Query, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
         rows, scores = [], []

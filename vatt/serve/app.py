@@ -29,6 +29,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from vatt.data.extensions import EXTENSIONS, SOUND
+from vatt.data.items import Slice
 from vatt.errors import DataError, MediaError, VattError
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.query import embed_query, wanted_pairs
@@ -68,7 +69,7 @@ class Answers:
             {
                 "name": index.path.name,
                 "files": len(index.files),
-                "windows": len(index),
+                "rows": len(index),
                 "seconds": index.seconds,
                 "modalities": [modality for modality in ("video", "audio", "text") if modality in held],
                 "run": Path(index.run).name,
@@ -158,7 +159,10 @@ class Answers:
         player = self.library.player(file)
         if not player.type:
             raise HTTPException(415, f"{self.library.name(file)}: browsers do not play it; ask for a clip of it")
-        return FileResponse(self.library.path(file), media_type=player.type)
+        medium = self.library.medium(file)
+        if isinstance(medium, Slice):  # a picture
+            return Response(medium.read(), media_type=player.type)
+        return FileResponse(medium, media_type=player.type)
 
     def clip(self, request: Request) -> Response:
         row = self._within(request.path_params["row"], len(self.searcher.index))

@@ -1,5 +1,6 @@
 """The files that the page may show: those of the index that lie under one folder, by number and never by name."""
 
+import functools
 import os
 import threading
 from collections import OrderedDict
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from vatt.data.extensions import PICTURES
+from vatt.data.files import find_members, place_of
+from vatt.data.items import Slice
 from vatt.data.media.clip import probe
 from vatt.data.media.container import Opened, opened
 from vatt.data.prepare.encode import Form, Part
@@ -40,7 +43,7 @@ class Player:
 
 
 class Library:
-    """The files of an index as the page sees them.
+    """The files of an index as the page sees them. Members of archives lie where the archive does.
 
     folder: nothing outside of it is shown, links followed; "" for the folder that all files have in common.
     """
@@ -61,6 +64,7 @@ class Library:
         self._players: dict[tuple[str, int], Player] = {}
         self._clips: OrderedDict[int, Path] = OrderedDict()
         self._lock = threading.Lock()
+        self._members = functools.lru_cache(4)(lambda archive, time: find_members(archive))
 
     def name(self, file: int) -> str:
         """How the page calls a file: its path below the folder."""
@@ -68,42 +72,47 @@ class Library:
         below = os.path.relpath(path, self.folder)
         return path if below.startswith("..") else below
 
-    def path(self, file: int) -> str:
+    def medium(self, file: int) -> str | Slice:
         """Where a file really is. Raises DataError if it is not under the folder, or gone."""
         path = self.index.files[file]
-        real = os.path.realpath(path)
+        place = place_of(path)
+        real = os.path.realpath(place)
         if os.path.commonpath([real, self.folder]) != self.folder:
             raise DataError(f"{path}: not under {self.folder}, which alone is shown; see --media")
-        if not os.path.isfile(real):
-            raise DataError(f"{path}: not there any more")
-        return real
+        if os.path.isfile(real):
+            if place == path:
+                return real
+            member = self._members(real, os.stat(real).st_mtime_ns).get(path.removeprefix(f"{place}: "))
+            if member is not None:
+                return member
+        raise DataError(f"{path}: not there any more")
 
     def player(self, file: int) -> Player:
-        """Raises DataError as `path`, and MediaError if it cannot be opened."""
-        path = self.path(file)
-        key = path, os.stat(path).st_mtime_ns
+        """Raises DataError as `medium`, and MediaError if it cannot be opened."""
+        medium = self.medium(file)
+        key = str(medium), os.stat(medium.path if isinstance(medium, Slice) else medium).st_mtime_ns
         if key not in self._players:
-            self._players[key] = _player(path)
+            self._players[key] = _player(medium)
         return self._players[key]
 
     def clip(self, row: int) -> Path:
-        """A row's window of its file as an MP4 that browsers play. Raises DataError as `path`, MediaError if it cannot
-        be decoded."""
-        path = self.path(int(self.index.file[row]))
+        """A row's window of its file as an MP4 that browsers play. Raises DataError as `medium`, MediaError if it
+        cannot be decoded."""
+        medium = self.medium(int(self.index.file[row]))
         with self._lock:
             if row in self._clips:
                 self._clips.move_to_end(row)
                 return self._clips[row]
-            data = self._cut(path, row)
+            data = self._cut(medium, row)
             clip = self._clips[row] = self._scratch / f"{row}.mp4"
             clip.write_bytes(data)
             if len(self._clips) > CLIPS:
                 self._clips.popitem(last=False)[1].unlink()
             return clip
 
-    def _cut(self, path: str, row: int) -> bytes:
+    def _cut(self, medium: str | Slice, row: int) -> bytes:
         """The window with picture and sound; with what the row is of alone, where the other cannot be cut."""
-        info, index = probe(path), self.index
+        info, index = probe(medium), self.index
         part = Part(start=max(float(index.start[row]), info.start), end=min(float(index.end[row]), info.end))
         by_sound = index.modalities[index.modality[row]] == "audio"
         tries = [(info.has_video, info.has_audio)]
@@ -111,7 +120,7 @@ class Library:
             tries.append((not by_sound, by_sound))
         failed: list[MediaError] = []
         for has_video, has_audio in tries:
-            ((_, data),) = transcode(path, [part], form=FORM, has_video=has_video, has_audio=has_audio)
+            ((_, data),) = transcode(medium, [part], form=FORM, has_video=has_video, has_audio=has_audio)
             if not isinstance(data, MediaError):
                 return data
             failed.append(data)
@@ -120,20 +129,21 @@ class Library:
 
 def common_folder(files: list[str]) -> str:
     """The deepest folder that holds them all."""
-    return os.path.commonpath([os.path.dirname(path) for path in files])
+    return os.path.commonpath([os.path.dirname(place_of(path)) for path in files])
 
 
-def _player(path: str) -> Player:
-    suffix = Path(path).suffix.lower().removeprefix(".")
+def _player(medium: str | Slice) -> Player:
+    suffix = Path(medium.name if isinstance(medium, Slice) else medium).suffix.lower().removeprefix(".")
     if suffix in PICTURES:
         return Player("picture", f"image/{'jpeg' if suffix == 'jpg' else suffix}")
-    with opened(path) as file:
+    with opened(medium) as file:
         kind = "audio" if file.video is None else "video"
         container = file.format.split(",")[0]
         if container == "matroska" and suffix in ("webm", "weba"):
             container = "webm"
         name, codecs = PLAYED.get(container, ("", set()))
-        return Player(kind, f"{kind}/{name}" if name and _decodable(file, codecs) else "")
+        whole = name and not isinstance(medium, Slice) and _decodable(file, codecs)
+        return Player(kind, f"{kind}/{name}" if whole else "")
 
 
 def _decodable(file: Opened, codecs: set[str]) -> bool:
