@@ -18,7 +18,7 @@ from vatt.evals.protocols.protocol import Entry, Official, Protocol, one_line
 
 AUDIOCAPS = Protocol(
     name="audiocaps",
-    version=1,
+    version=2,
     source="Kim et al. 2019 (the official split test), as Oncescu et al. 2021 rank it",
     official="dataset/test.csv, every sound",
     captions="all five of a sound, each a query",

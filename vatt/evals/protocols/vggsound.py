@@ -3,8 +3,9 @@
 official  vggsound.csv without a header (youtube id, start seconds, label, split), the lines of split test: 15,446 clips
           (from memory, unconfirmed)
 layout    as `vatt data list vggsound` tells: video, each cut to its ten seconds, anywhere below FOLDER
-source    publications name the test (ImageBind, PE-AV) but we know of none that states windows and sampling; these are
-          those with which VATT (arXiv 2104.11178, appendix A.3.3, and its code) ranks video and audio
+source    publications name the test (ImageBind, PE-AV) but we know of none that states windows and sampling: four
+          windows are taken, as VATT (arXiv 2104.11178, appendix A.3.3) takes of videos of ten seconds, and clips are
+          the run's own
 """
 
 from pathlib import Path
@@ -17,17 +18,13 @@ from vatt.evals.protocols.protocol import Entry, Official, Protocol, unique
 
 VGGSOUND = Protocol(
     name="vggsound-av",
-    version=1,
-    source="Chen et al. 2020 (the official split test), windows as Akbari et al. 2021 (VATT)",
+    version=2,
+    source="Chen et al. 2020 (the official split test); no publication known to us states windows or sampling",
     official="vggsound.csv, the lines of split test",
     captions="none: sound and video ask for each other",
-    items=15446,
+    items=0,
     directions=("audio_to_video", "video_to_audio"),
     windows=4,
-    frames=32,
-    fps=12.5,
-    size=224,
-    sample_rate=48_000,
 )
 PROTOCOLS = {VGGSOUND.name: VGGSOUND}
 

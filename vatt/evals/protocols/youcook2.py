@@ -8,10 +8,11 @@ layout    FOLDER/validation_youcook.csv or FOLDER/csv/validation_youcook.csv
           and below FOLDER validation/TASK/ID.mp4 (or .mkv, .webm), or raw_videos/validation/TASK/...
 sources   youcook2: Akbari et al. 2021 (VATT, arXiv 2104.11178), appendix A.3.3, and its code: 4 windows of 32 frames at
           12.5 a second, cosine. youcook2-milnce: Miech et al. 2020 (MIL-NCE, arXiv 1912.06430) by its repository:
-          10 windows (README), 0.4 s of margin, raw dot products, 30 words; text to video only
-short     in MIL-NCE's code a window runs on past the end of its step, and past the film's end shows black. Here it
-          runs on as well, and begins earlier where the film ends: nothing is shown that is not in the film. What
-          VATT's code does with steps shorter than a window is unconfirmed; the same is done
+          10 windows (README), 16 frames at 5 a second of 224 pixels (defaults of args.py), 0.4 s of margin, raw dot
+          products, 30 words; text to video only. Its paper has another model: 32 frames at 10 a second of 200 pixels
+short     a step shorter than a window is shown over and over, as DMVR does, which VATT reads its clips with. In
+          MIL-NCE's code a window runs on past the end of its step, and past the film's end shows black. Here it runs on
+          as well, and begins earlier where the film ends: nothing is shown that is not in the film
 counts    3.1k pairs by VATT's paper, 3,320 by its code, 3,350 in MIL-NCE's list: links rot, so publications differ
 """
 
@@ -28,14 +29,13 @@ JSON = "youcookii_annotations_trainval.json"
 
 VATT = Protocol(
     name="youcook2",
-    version=1,
+    version=2,
     source="Akbari et al. 2021 (VATT), appendix A.3.3",
     official="validation_youcook.csv (MIL-NCE), every line; else the validation part of " + JSON,
     captions="the sentence of the step",
     items=3350,
     directions=("text_to_video", "video_to_text"),
     windows=4,
-    short="runs_on",
     frames=32,
     fps=12.5,
     size=224,
@@ -43,7 +43,7 @@ VATT = Protocol(
 )
 MIL_NCE = Protocol(
     name="youcook2-milnce",
-    version=1,
+    version=2,
     source="Miech et al. 2020 (MIL-NCE), its repository's eval_youcook.py",
     official="validation_youcook.csv, every line; else the validation part of " + JSON,
     captions="the sentence of the step",
@@ -52,8 +52,8 @@ MIL_NCE = Protocol(
     windows=10,
     margin=0.4,
     short="runs_on",
-    frames=32,
-    fps=10.0,
+    frames=16,
+    fps=5.0,
     size=224,
     words=30,
     similarity="dot",
