@@ -10,10 +10,8 @@ source    publications name the test (ImageBind, PE-AV) but we know of none that
 
 from pathlib import Path
 
-from vatt.data.builders.shared import clip_stems, find, number, read_csv
-from vatt.data.builders.vggsound import GET, SPLITS
+from vatt.data.builders.vggsound import official
 from vatt.data.items import VIDEO
-from vatt.errors import DataError
 from vatt.evals.protocols.protocol import Entry, Official, Protocol, unique
 
 VGGSOUND = Protocol(
@@ -31,18 +29,10 @@ PROTOCOLS = {VGGSOUND.name: VGGSOUND}
 
 def entries(folder: Path) -> Official:
     """The clips of split test."""
-    path = find(folder, "vggsound.csv", "data/vggsound.csv", get=GET)
-    columns = ("youtube id", "start seconds", "label", "split")
-    clips = []
-    for where, line in read_csv(path, columns, header=False, comment="# "):
-        if line["split"] not in SPLITS:
-            raise DataError(f"{where}: split is {line['split']!r}; expected train or test")
-        if line["split"] == "test":
-            clips.append((line["youtube id"], number(line["start seconds"], where, "start seconds")))
-    items = [
-        Entry(id=id, stems=(*clip_stems(video, start), *clip_stems(video, start, start + 10), video))
-        for id, (video, start) in zip(unique([f"{video}_{start:g}" for video, start in clips]), clips, strict=True)
-    ]
+    path, lines = official(folder)
+    clips = [clip for clip in lines if clip.split == "test"]
+    ids = unique([f"{clip.video}_{clip.start:g}" for clip in clips])
+    items = [Entry(id=id, stems=tuple(clip.stems)) for id, clip in zip(ids, clips, strict=True)]
     return Official(file=path, entries=items, extensions=VIDEO)
 
 

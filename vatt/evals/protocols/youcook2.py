@@ -18,9 +18,9 @@ counts    3.1k pairs by VATT's paper, 3,320 by its code, 3,350 in MIL-NCE's list
 
 from pathlib import Path
 
-from vatt.data.builders.shared import find, number, read_csv, read_json
+from vatt.data.builders.shared import find, number, read_csv
+from vatt.data.builders.youcook2 import steps
 from vatt.data.items import VIDEO
-from vatt.errors import DataError
 from vatt.evals.protocols.protocol import Entry, Official, Protocol, one_line, unique
 
 GET = "https://github.com/antoine77340/MIL-NCE_HowTo100M"
@@ -64,11 +64,11 @@ PROTOCOLS = {protocol.name: protocol for protocol in (VATT, MIL_NCE)}
 def entries(folder: Path) -> Official:
     """The steps, by video, start and end; a line that repeats these is an item of its own, as in publications."""
     path = find(folder, *PLACES, f"annotations/{JSON}", JSON, get=GET)
-    steps = _annotated(path) if path.suffix == ".json" else _listed(path)
-    ids = unique([f"{video}_{start:g}_{end:g}" for video, start, end, _ in steps])
+    lines = _annotated(path) if path.suffix == ".json" else _listed(path)
+    ids = unique([f"{video}_{start:g}_{end:g}" for video, start, end, _ in lines])
     items = [
         Entry(id=id, stems=(video,), captions=(one_line(text),), start=start, end=end)
-        for id, (video, start, end, text) in zip(ids, steps, strict=True)
+        for id, (video, start, end, text) in zip(ids, lines, strict=True)
     ]
     return Official(file=path, entries=items, extensions=VIDEO)
 
@@ -81,18 +81,7 @@ def _listed(path: Path) -> list[tuple[str, float, float, str]]:
 
 
 def _annotated(path: Path) -> list[tuple[str, float, float, str]]:
-    steps = []
-    for video, entry in read_json(path, "database")["database"].items():
-        try:
-            if entry["subset"] != "validation":
-                continue
-            for index, step in enumerate(entry["annotations"]):
-                where = f"{path}: {video}, step {index}"
-                start, end = (number(instant, where, "segment") for instant in step["segment"])
-                steps.append((video, start, end, step["sentence"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: the entry of {video} is malformed: {error!r}") from error
-    return steps
+    return [(step.video, step.start, step.end, step.sentence) for step in steps(path, "val")]
 
 
 ENTRIES = dict.fromkeys(PROTOCOLS, entries)
