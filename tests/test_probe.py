@@ -139,6 +139,7 @@ def test_the_command_line_probes_esc50_by_its_five_folds(run, model, esc, capsys
     assert main(argv) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "esc50: svm on audio" in out
+    assert "(2 training passes varied as MMV does, 2 test windows)" in out
     assert "1 x the file is not there" in out
     assert "fold5: labels seen only in test, whose clips count as wrong: rain (2)" in out
     (path,) = Path(f"{run}/evaluations").glob("probe-esc50-svm-audio-step3-*.json")

@@ -114,7 +114,8 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
 
     who = "untrained" if options.random else f"step {model.step}"
     recipe = report.recipe
-    training = _count(recipe.passes, "training pass", "es") if recipe.passes else "1 training window"
+    varied = "varied as in pretraining" if recipe.augment is None else "varied as MMV does"
+    training = f"{_count(recipe.passes, 'training pass', 'es')} {varied}" if recipe.passes else "1 training window"
     title = (
         f"{options.probe}: {recipe.classifier} on {'+'.join(report.modalities)} of {options.run}, {who} "
         f"({training}, {_count(recipe.windows, 'test window', 's')})"
