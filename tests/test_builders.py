@@ -136,15 +136,18 @@ def test_audiocaps_gathers_the_captions_of_a_clip(copy):
             "dataset/train.csv": header + "91139,r1nicOVtvkQ,130,A woman talks nearby as water pours\n",
             "dataset/test.csv": header
             + '103549,7fmOlUlwoNg,30,"Constant rattling, then a click"\n103548,7fmOlUlwoNg,30,Rattling\n1,zz,0,Gone\n'
-            + "2,zz,0,Gone too\n",
+            + "2,zz,0,Gone too\n3,ab,5,One\n4,ab,5,Two\n5,ab,5,Three\n",
         },
-        media=media("train/91139.wav", "test/Y7fmOlUlwoNg.wav"),
+        media=media("train/91139.wav", "test/Y7fmOlUlwoNg.wav", "test/4.wav"),
     )
     (row,) = listing("audiocaps", folder).rows
     assert (row.id, row.labels) == ("r1nicOVtvkQ_130", ())
     assert row.captions == (Caption(0.0, INF, "A woman talks nearby as water pours"),)
     test = listing("audiocaps", folder, "test")
-    assert [[c.text for c in row.captions] for row in test.rows] == [["Constant rattling, then a click", "Rattling"]]
+    assert [[c.text for c in row.captions] for row in test.rows] == [
+        ["Constant rattling, then a click", "Rattling"],
+        ["One", "Two", "Three"],  # its file is called by one of the three lines
+    ]
     assert [fault.id for fault in test.faults] == ["zz_0"]
 
 

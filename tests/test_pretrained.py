@@ -54,6 +54,15 @@ def test_windows_touch_or_hop_and_the_last_ends_with_the_file(model, film):
     assert len({row.tobytes() for row in touching.vt}) == 7  # each is of its own time
 
 
+def test_a_run_that_shows_short_files_over_and_over_embeds_them_so(model, tmp_path):
+    short(tmp_path / "short.mp4")
+    repeating = replace(model, cfg=replace(model.cfg, clip=replace(model.cfg.clip, short="repeat")))
+    for windows in (repeating.embed_video(tmp_path / "short.mp4"), repeating.embed_audio(tmp_path / "short.mp4")):
+        assert (windows.start, windows.end) == (0, pytest.approx(0.5, abs=0.05))
+    with pytest.raises(MediaError, match="a clip lasts"):
+        model.embed_video(tmp_path / "short.mp4")
+
+
 @pytest.mark.parametrize("hop", [0.5, 0.25, 1.0])
 def test_windows_that_are_decoded_together_show_what_each_shows_alone(model, film, hop):
     clip, canvas, item = model.cfg.clip, model.cfg.canvas, open_file(film, 1.0)

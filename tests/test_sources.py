@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from tests.media import ROOT
+from tests.oddfiles import picture, tone, write
+from vatt.config import ClipConfig
 from vatt.data.captions import Caption, throughout
 from vatt.data.columns import Items
 from vatt.data.demo import make_demo
 from vatt.data.items import Item, Slice
 from vatt.data.listing.rows import list_rows
 from vatt.data.pool import in_parallel
-from vatt.data.sources import open_source, word_counts
+from vatt.data.sources import open_clips, open_source, word_counts
 from vatt.errors import DataError
 
 
@@ -63,6 +65,33 @@ def test_video_sound_and_pictures_become_items(tmp_path, media):
     assert seen[-3:] == [(1, 3), (2, 3), (3, 3)]
     with pytest.raises(IndexError):
         source[3]
+
+
+def test_a_film_of_which_the_pictures_alone_are_looked_at_is_as_long_as_these(tmp_path):
+    pictures = [picture(0)] * 40
+    write(tmp_path / "brief.mp4", pictures=pictures, sound=tone(0.5, 48_000))
+    write(tmp_path / "late.mkv", pictures=pictures, sound=tone(1.0, 48_000), sound_offset=0.6)
+    clip = ClipConfig(frames=10, fps=10.0, sample_rate=8000, samples=12_000)
+
+    def opened(*modalities):
+        source = open_clips(str(tmp_path), clip, max_bad=1.0, modalities=modalities)
+        items = [source[index] for index in range(len(source))]
+        return {item.id: (round(item.start, 1), round(item.end, 1), item.has_video, item.has_audio) for item in items}
+
+    assert opened("video") == {"brief.mp4": (0, 1.6, True, False), "late.mkv": (0, 1.6, True, False)}
+    with pytest.raises(DataError, match=r"2 too_short(.|\n)*0\.5\d s, a clip lasts 1\.5 s"):
+        opened("video", "audio")
+    clip = ClipConfig(frames=8, fps=10.0, sample_rate=8000, samples=8000)
+    assert opened("video", "audio") == {"late.mkv": (0.6, 1.6, True, True)}
+    assert opened("audio") == {"late.mkv": (0.6, 1.6, False, True)}
+
+
+def test_a_clip_of_one_modality_is_as_long_as_that_needs():
+    clip = ClipConfig(frames=32, fps=12.5, sample_rate=48_000, samples=153_600)
+    assert (clip.seconds, clip.of(("video",)).seconds, clip.of(("audio",)).seconds) == (3.2, 2.56, 3.2)
+    assert clip.of(("audio", "video")) == clip
+    longer = ClipConfig(frames=32, fps=8.0, sample_rate=48_000, samples=48_000)
+    assert (longer.of(("audio",)).seconds, longer.of(("video",))) == (1.0, longer)
 
 
 def test_what_cannot_be_used_is_left_out_and_told_of(tmp_path, media):

@@ -1,6 +1,7 @@
 """`vatt evaluate RUN --probe NAME`: a classifier on the frozen features of a run."""
 
 import argparse
+from dataclasses import replace
 
 from vatt.cli import before_jax, make_console
 
@@ -29,10 +30,17 @@ def add_probe_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--random", action="store_true", help="measure the model as it was before training")
     group.add_argument("--folds", nargs="+", type=int, default=[], metavar="N", help="these folds (default: all)")
     group.add_argument("--C", nargs="+", type=float, metavar="C", help="one C, or a grid (default: the protocol's)")
-    group.add_argument("--passes", type=int, help="augmented training passes; 0: one central window")
+    group.add_argument(
+        "--passes",
+        type=int,
+        help="training passes, varied as MMV does (start, flip, place of the square); for linear as the run's "
+        "pretraining does. 0: one central window",
+    )
     group.add_argument("--windows", type=int, help="test windows a clip")
     group.add_argument("--classifier-steps", type=int, metavar="N", help="steps of low_rank (default: 50000)")
-    group.add_argument("--seed", type=int, default=0, help="of the training passes, and of low_rank")
+    group.add_argument(
+        "--seed", type=int, help="of the training passes and of low_rank (default: 0), and of --random (the run's)"
+    )
 
 
 def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
@@ -42,48 +50,62 @@ def run_probe(parser: argparse.ArgumentParser, options: argparse.Namespace) -> i
         parser.error("--probe linear needs --test SOURCE, and no other probe has it")
     if options.probe == "linear" and options.folds:
         parser.error("--probe linear has no folds")
+    if options.C is not None and set(options.classifier) == {"low_rank"}:
+        parser.error("low_rank has no C")
+    if options.classifier_steps is not None and "low_rank" not in options.classifier:
+        parser.error("--classifier-steps are those of --classifier low_rank")
 
     before_jax()
-    from vatt.data.sources import open_clips
     from vatt.evals.pretrained import load
-    from vatt.evals.probe import PROBES, Fold, fresh, published, recipe, run_folds, split_of, write_report
-    from vatt.evals.run import print_faults
-    from vatt.progress import bar
+    from vatt.evals.probe import PROBES, fresh, published, recipe, run_folds, write_report
+    from vatt.evals.protocols.stated import Stated
+    from vatt.train.checkpoint import read_pretrain_config
 
     console = make_console()
     probe = PROBES.get(options.probe)
-    given = {"C": options.C and tuple(options.C), "passes": options.passes, "windows": options.windows}
-    changes = {name: value for name, value in given.items() if value is not None}
-    recipes = [
-        recipe(
-            name,
-            probe=probe,
-            **{k: v for k, v in changes.items() if k != "C" or name != "low_rank"},
-            **({"steps": options.classifier_steps} if name == "low_rank" and options.classifier_steps else {}),
-        )
-        for name in dict.fromkeys(options.classifier)
-    ]
-    model = load(options.run, step=options.step)
-    model = fresh(model) if options.random else model
-    if probe is not None:
-        folds = published(probe, options.data, model, folds=options.folds, console=console)
-    else:
-        splits = []
-        for source in (options.data, options.test):
-            with bar(console, source) as progress:
-                clips = open_clips(source, model.cfg.clip, max_bad=1.0, progress=progress)
-            print_faults(console, clips)
-            splits.append(split_of(clips))
-        folds = [Fold("test", *splits)]
+    given = {
+        "C": options.C and tuple(options.C),
+        "passes": options.passes,
+        "windows": options.windows,
+        "steps": options.classifier_steps,
+    }
+    recipes = []
+    for name in dict.fromkeys(options.classifier):
+        others = "C" if name == "low_rank" else "steps"
+        changes = {key: value for key, value in given.items() if value is not None and key != others}
+        recipes.append(recipe(name, probe=probe, **changes))
     modalities = tuple(dict.fromkeys(options.modalities or (probe.modalities if probe else ("video",))))
-    reports = run_folds(model, folds, recipes=recipes, modalities=modalities, seed=options.seed, console=console)
+    stated = probe or Stated()
+    clip = replace(stated.followed(read_pretrain_config(options.run).clip, modalities), short="repeat")
+    if probe is not None:  # what is wrong with the data is said before weights are read
+        folds = published(probe, options.data, clip, modalities=modalities, folds=options.folds, console=console)
+    else:
+        folds = [_any_two(options, clip, modalities, console)]
+    model = load(options.run, step=options.step)
+    model = fresh(model, options.seed) if options.random else model
+    seed = options.seed or 0
+    reports = run_folds(model, folds, recipes=recipes, modalities=modalities, clip=clip, seed=seed, console=console)
     for report in reports:
+        report.differs = stated.differs(clip, modalities)
         print_report(console, options, model, report)
-        path = write_report(
-            options.run, options.probe, model, report, data=options.data, test=options.test, seed=options.seed
-        )
+        path = write_report(options.run, options.probe, model, report, data=options.data, test=options.test, seed=seed)
         console.print(f"{path}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _any_two(options: argparse.Namespace, clip, modalities, console):
+    from vatt.data.sources import open_clips
+    from vatt.evals.probe import Fold, split_of
+    from vatt.evals.run import print_faults
+    from vatt.progress import bar
+
+    splits = []
+    for source in (options.data, options.test):
+        with bar(console, source) as progress:
+            clips = open_clips(source, clip, max_bad=1.0, modalities=modalities, progress=progress)
+        print_faults(console, clips)
+        splits.append(split_of(clips))
+    return Fold("test", *splits)
 
 
 def print_report(console, options: argparse.Namespace, model, report) -> None:
@@ -92,7 +114,8 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
 
     who = "untrained" if options.random else f"step {model.step}"
     recipe = report.recipe
-    training = _count(recipe.passes, "training pass", "es") if recipe.passes else "1 training window"
+    varied = "varied as in pretraining" if recipe.augment is None else "varied as MMV does"
+    training = f"{_count(recipe.passes, 'training pass', 'es')} {varied}" if recipe.passes else "1 training window"
     title = (
         f"{options.probe}: {recipe.classifier} on {'+'.join(report.modalities)} of {options.run}, {who} "
         f"({training}, {_count(recipe.windows, 'test window', 's')})"
@@ -109,8 +132,9 @@ def print_report(console, options: argparse.Namespace, model, report) -> None:
         mean = report.mean()
         table.add_row("mean", f"{mean['top_1']:.1f}", f"{mean['top_5']:.1f}")
     console.print(table)
-    for note in report.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+    lines = [f"hash {report.hash}", f"the figures are of {100 * report.share:.1f} % of the test clips"]
+    lines += [f"differs from the publication: {line}" for line in report.differs]
+    console.print("\n".join([*lines, *report.notes]), highlight=False, markup=False, soft_wrap=True)
 
 
 def _count(number: int, what: str, plural: str) -> str:

@@ -13,15 +13,11 @@ if TYPE_CHECKING:
 
 def run(run: str, step: str, protocol: str, data: str, post: str) -> int:
     before_jax()
-    from vatt.evals.pretrained import load
-    from vatt.evals.protocols import load as load_protocol
-    from vatt.evals.protocols.measure import check_model, measure
+    from vatt.evals.protocols.measure import measure_run
 
     console = make_console()
-    rules = load_protocol(protocol)
-    model = load(run, step=step)
-    check_model(rules, model.cfg)
-    report = measure(model, protocol, data, post="dual_softmax" if post == "dual-softmax" else "none", console=console)
+    done = "dual_softmax" if post == "dual-softmax" else "none"
+    report = measure_run(run, protocol, data, step=step, post=done, console=console)
     print_report(console, report)
     console.print(f"written to {report.write()}", highlight=False, soft_wrap=True)
     return 0

@@ -1,6 +1,7 @@
 """What clips are, how they are varied, and where they come from."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vatt.config.check import check
@@ -36,14 +37,22 @@ class ClipConfig:
         """How long a file must last to give a clip (seconds)."""
         return self.seconds if self.short == "leave_out" else 1 / self.fps
 
+    def of(self, modalities: Sequence[str]) -> "ClipConfig":
+        """The clip where video or audio alone is looked at: as long as that needs, whatever the other spans."""
+        if "audio" not in modalities:
+            return replace(self, samples=max(1, min(self.samples, int(self.frames / self.fps * self.sample_rate))))
+        if "video" not in modalities:
+            return replace(self, frames=max(1, min(self.frames, int(self.samples / self.sample_rate * self.fps))))
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """How training clips are varied, each as a whole: all its frames alike. Evaluation sees squares, unvaried."""
 
     # inception: a box of random area and aspect ratio (paper); jitter: a random square after height and width are
-    # scaled by a factor each (released); centre: the largest square in the middle
-    crop: Literal["inception", "jitter", "centre"] = "inception"
+    # scaled by a factor each (released); square: the largest, at a random place; centre: the largest, in the middle
+    crop: Literal["inception", "jitter", "square", "centre"] = "inception"
     area: tuple[float, float] = (0.08, 1.0)  # least and greatest area of an inception crop, as shares of the frame
     aspect: tuple[float, float] = (0.5, 2.0)  # least and greatest width / height of an inception crop
     flip: float = 0.5  # probability that left and right are swapped

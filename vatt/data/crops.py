@@ -31,6 +31,8 @@ def training_crop(cfg: AugmentConfig, rng: np.random.Generator) -> Crop:
     """The crop of one training clip; `rng` is that clip's own."""
     if cfg.crop == "inception":
         return inception(rng, area=cfg.area, aspect=cfg.aspect)
+    if cfg.crop == "square":
+        return jitter(rng, probability=0.0)
     return jitter(rng) if cfg.crop == "jitter" else centre
 
 

@@ -18,7 +18,7 @@ from vatt.data.text import words
 from vatt.errors import DataError, MediaError, listed
 
 SLACK = 1e-6  # seconds; 3.2 s cut from a film at 71.3 s may come out shorter by a rounding error
-
+BOTH = ("video", "audio")
 
 NOT_BAD = ("missing", "too_short")  # left out and told of, but nothing that is broken
 
@@ -48,14 +48,21 @@ class MediaSource:
 
 
 def open_clips(
-    source: str, clip: ClipConfig, *, max_bad: float, workers: int = 0, progress: Progress | None = None
+    source: str,
+    clip: ClipConfig,
+    *,
+    max_bad: float,
+    modalities: Sequence[str] = BOTH,
+    workers: int = 0,
+    progress: Progress | None = None,
 ) -> Source:
     """Opens a source for a run, which it must serve.
 
     Raises DataError as `open_source` does, and if more than `max_bad` of its files cannot be used, or a prepared set
     holds less than the clip asks for.
     """
-    opened = open_source(source, seconds=clip.needed, workers=workers, progress=progress)
+    seconds = clip.of(modalities).needed
+    opened = open_source(source, seconds=seconds, modalities=modalities, workers=workers, progress=progress)
     if isinstance(opened, PreparedSource):
         opened.check(clip)
     check_faults(opened, max_bad)
@@ -78,13 +85,22 @@ def check_faults(source: Source, max_bad: float) -> None:
         )
 
 
-def open_source(source: str, *, seconds: float, workers: int = 0, progress: Progress | None = None) -> Source:
+def open_source(
+    source: str,
+    *,
+    seconds: float,
+    modalities: Sequence[str] = BOTH,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Source:
     """Opens a source (see `vatt.data.listing.rows`): a prepared set, a TFDS data set, or media, of which every file is
     probed.
 
     Args:
       source: by name.
       seconds: how long a clip is; what is shorter is left out.
+      modalities: what is looked at. A media file is cut to where all of its streams run that are of these, and gives
+        nothing of another. Prepared sets and those of TFDS stay as they are.
       workers: how many files are probed at once (0: one a core).
       progress: called with (files done, files in all).
 
@@ -100,7 +116,8 @@ def open_source(source: str, *, seconds: float, workers: int = 0, progress: Prog
         if not len(opened):
             raise DataError(f"{source}: holds no records")
         return opened
-    return open_listing(list_rows(source, progress=progress), seconds=seconds, workers=workers, progress=progress)
+    listing = list_rows(source, progress=progress)
+    return open_listing(listing, seconds=seconds, modalities=modalities, workers=workers, progress=progress)
 
 
 def open_file(path: str | os.PathLike, seconds: float) -> Item:
@@ -111,7 +128,7 @@ def open_file(path: str | os.PathLike, seconds: float) -> Item:
 
 def open_row(row: Row, info: MediaInfo, seconds: float) -> Item:
     """A row of a file that was probed. Raises MediaError if it is shorter than a clip."""
-    item = _item(row, info, seconds)
+    item = _item(row, info, seconds, BOTH)
     if isinstance(item, Fault):
         raise MediaError(str(row.media), item.detail.removeprefix(f"{row.media}: "), item.reason)
     return item
@@ -131,14 +148,21 @@ def open_records(source: str, seconds: float) -> Source | None:
     return None
 
 
-def open_listing(listing: Listing, *, seconds: float, workers: int = 0, progress: Progress | None = None) -> Source:
+def open_listing(
+    listing: Listing,
+    *,
+    seconds: float,
+    modalities: Sequence[str] = BOTH,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> Source:
     """Probes the media of a listing, each once however many rows cut it. Args and errors are those of `open_source`."""
     media: dict[Medium, None] = dict.fromkeys(row.media for row in listing.rows)
     found = in_parallel(_probe, list(media), workers=workers, progress=progress)
     infos = dict(zip(media, found, strict=True))
     items, faults = [], list(listing.faults)
     for row in listing.rows:
-        item = _item(row, infos[row.media], seconds)
+        item = _item(row, infos[row.media], seconds, modalities)
         if isinstance(item, Item):
             items.append(item)
         else:
@@ -155,14 +179,15 @@ def _probe(media: Medium) -> MediaInfo | MediaError:
         return error
 
 
-def _item(row: Row, info: MediaInfo | MediaError, seconds: float) -> Item | Fault:
+def _item(row: Row, info: MediaInfo | MediaError, seconds: float, modalities: Sequence[str]) -> Item | Fault:
     if isinstance(info, MediaError):
         return Fault(id=row.id, reason=info.kind, detail=str(info))
-    start, end = max(row.start, info.start), min(math.inf if row.end is None else row.end, info.end)
-    if math.isinf(info.end):  # a still, which is shown for as long as is asked
+    first, last = info.span(modalities)
+    start, end = max(row.start, first), min(math.inf if row.end is None else row.end, last)
+    if math.isinf(last):  # a still, which is shown for as long as is asked
         start, end = 0.0, seconds
     if end - start < seconds - SLACK:
-        part = "" if row.end is None and not row.start else f" from {row.start:g} s to {row.end or info.end:g} s"
+        part = "" if row.end is None and not row.start else f" from {row.start:g} s to {row.end or last:g} s"
         detail = f"{row.media}{part}: {max(0.0, end - start):.2f} s, a clip lasts {seconds:g} s"
         return Fault(id=row.id, reason="too_short", detail=detail)
     return Item(
@@ -170,8 +195,8 @@ def _item(row: Row, info: MediaInfo | MediaError, seconds: float) -> Item | Faul
         media=row.media,
         start=start,
         end=end,
-        has_video=info.has_video,
-        has_audio=info.has_audio,
+        has_video=info.has_video and "video" in modalities,
+        has_audio=info.has_audio and "audio" in modalities,
         still=info.still,
         captions=row.captions,
         labels=row.labels,

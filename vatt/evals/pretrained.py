@@ -112,7 +112,7 @@ class Pretrained:
         """The pictures of a file, window by window, each as long as the clips that the model was trained on.
 
         Args:
-          path: a video or a picture.
+          path: a video or a picture. Of a run that shows short files over and over, also one shorter than a window.
           hop: seconds from the start of a window to that of the next; 0: they touch. The last one ends with the file.
 
         Raises:
@@ -146,7 +146,8 @@ class Pretrained:
 
     def _embed_file(self, path: str | os.PathLike, modality: str, hop: float) -> Windows:
         check_hop(hop)
-        item = open_file(path, self.cfg.clip.seconds)
+        clip = self.cfg.clip
+        item = open_file(path, clip.needed)
         if not (item.has_video if modality == "video" else item.has_audio):
             raise MediaError(str(path), f"has no {modality}", f"no_{modality}")
         item = dataclasses.replace(item, has_video=modality == "video", has_audio=modality == "audio")
@@ -162,7 +163,8 @@ class Pretrained:
             raise errors[0] if errors else MediaError(str(path), "is silent", "silent")
         found = {space: np.concatenate([part[space] for part in parts]) for space in parts[0]}
         start = np.array(starts)
-        return Windows(start, start + self.cfg.clip.seconds, found.get("va"), found.get("vt"), tuple(errors))
+        length = clip.seconds if item.still else min(clip.seconds, item.end - item.start)
+        return Windows(start, start + length, found.get("va"), found.get("vt"), tuple(errors))
 
     def windows(self, item: Item, hop: float = 0.0) -> Iterator[Window]:
         """The windows of an item, decoded as they are asked for."""

@@ -176,7 +176,8 @@ class Catalogue:
         captions: Sequence[Caption] = (),
         labels: Sequence[str] = (),
     ) -> None:
-        """Adds a row with the first file there is, or a fault. A row named again gains the captions and labels.
+        """Adds a row with the first file there is, or a fault. A row named again gains the captions and labels, even if
+        there is no file of the names given now.
 
         Args:
           id: unique among the rows.
@@ -184,14 +185,15 @@ class Catalogue:
           start, end, captions, labels: as in Row.
         """
         path = next((self.files[stem] for stem in stems if stem in self.files), None)
-        if path is None:
-            self.faults[id] = Fault(id=id, reason="missing", detail=f"no {stems[0]}.* below {self.folder}")
-        elif id in self.rows:
+        if id in self.rows:
             old = self.rows[id]
             if captions is not old.captions:
                 captions = tuple(dict.fromkeys((*old.captions, *captions)))
             self.rows[id] = replace(old, captions=captions, labels=tuple(dict.fromkeys((*old.labels, *labels))))
+        elif path is None:
+            self.faults[id] = Fault(id=id, reason="missing", detail=f"no {stems[0]}.* below {self.folder}")
         else:
+            self.faults.pop(id, None)
             self.rows[id] = Row(
                 id=id, media=path, start=start, end=end, captions=captions, labels=tuple(labels), split=self.split
             )

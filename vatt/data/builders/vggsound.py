@@ -12,6 +12,7 @@ to get it vggsound.csv from the page above; the media with a downloader of your 
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from vatt.data.builders.shared import Catalogue, check_split, clip_stems, find, number, read_csv
 from vatt.data.items import SOUND, VIDEO, Listing
@@ -25,13 +26,39 @@ DEFAULT_SPLIT = "train"
 def rows(folder: Path, split: str) -> Listing:
     """The clips of a split. The label is the class, such as "bird chirping, tweeting"."""
     check_split("vggsound", split, SPLITS)
-    table = find(folder, "vggsound.csv", "data/vggsound.csv", get=GET)
+    _, clips = official(folder)
     catalogue = Catalogue("vggsound", folder, split, VIDEO + SOUND)
+    for clip in clips:
+        if clip.split == split:
+            catalogue.add(clip.stems[0], clip.stems, labels=[clip.label])
+    return catalogue.listing()
+
+
+class Clip(NamedTuple):
+    """A line of vggsound.csv."""
+
+    video: str
+    start: float
+    label: str
+    split: str
+
+    @property
+    def stems(self) -> list[str]:
+        """What its file may be called."""
+        return [
+            *clip_stems(self.video, self.start),
+            *clip_stems(self.video, self.start, self.start + 10),
+            self.video,
+        ]
+
+
+def official(folder: Path) -> tuple[Path, list[Clip]]:
+    """The file, and its lines."""
+    table = find(folder, "vggsound.csv", "data/vggsound.csv", get=GET)
+    clips = []
     for where, line in read_csv(table, ("youtube id", "start seconds", "label", "split"), header=False, comment="# "):
-        video, start = line["youtube id"], number(line["start seconds"], where, "start seconds")
+        start = number(line["start seconds"], where, "start seconds")
         if line["split"] not in SPLITS:
             raise DataError(f"{where}: split is {line['split']!r}; expected train or test")
-        if line["split"] == split:
-            stems = clip_stems(video, start)
-            catalogue.add(stems[0], [*stems, *clip_stems(video, start, start + 10), video], labels=[line["label"]])
-    return catalogue.listing()
+        clips.append(Clip(line["youtube id"], start, line["label"], line["split"]))
+    return table, clips

@@ -13,7 +13,9 @@ layout    FOLDER/annotations/youcookii_annotations_trainval.json   (or FOLDER/..
 to get it annotations and a downloader for the videos from the page above
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from vatt.data.builders.shared import Catalogue, check_split, find, find_any, number, read_csv, read_json
 from vatt.data.captions import Caption
@@ -39,19 +41,41 @@ def rows(folder: Path, split: str) -> Listing:
     table = read_csv(foods, ("id", "name"), header=False) if foods else ()
     names = {line["id"]: line["name"] for _, line in table}
     catalogue = Catalogue("youcook2", folder, split, VIDEO)
+    for step in steps(path, split):
+        captions = (Caption(step.start, step.end, step.sentence),) if step.sentence else ()
+        catalogue.add(
+            f"{step.video}_{step.id}",
+            [step.video],
+            start=step.start,
+            end=step.end,
+            captions=captions,
+            labels=[names.get(step.recipe, step.recipe)],
+        )
+    return catalogue.listing()
+
+
+class Step(NamedTuple):
+    """A step of the annotations; the sentence is one line, and empty in test."""
+
+    video: str
+    id: str
+    start: float
+    end: float
+    sentence: str
+    recipe: str
+
+
+def steps(path: Path, split: str) -> Iterator[Step]:
+    """The steps of a split in a file of annotations. Raises DataError if it is malformed."""
     for video, entry in read_json(path, "database")["database"].items():
         try:
             if entry["subset"] != OFFICIAL[split]:
                 continue
-            recipe, steps = str(entry["recipe_type"]), entry["annotations"]
-            for index, step in enumerate(steps):
+            recipe = str(entry["recipe_type"])
+            for index, step in enumerate(entry["annotations"]):
                 where = f"{path}: {video}, step {index}"
                 start, end = (number(instant, where, "segment") for instant in step["segment"])
                 text = " ".join("" if split == "test" else step["sentence"].split())
-                captions = (Caption(start, end, text),) if text else ()
-                labels = [names.get(recipe, recipe)]
-                step_id = f"{video}_{step.get('id', index)}"
-                catalogue.add(step_id, [video], start=start, end=end, captions=captions, labels=labels)
+                yield Step(video, str(step.get("id", index)), start, end, text, recipe)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}: the entry of {video} is malformed: {error!r}") from error
-    return catalogue.listing()

@@ -10,6 +10,7 @@ Tolerances, because files seldom end both streams at the same instant:
   audio: up to 50 ms missing at either end of the clip are zeros. An AAC frame lasts 21 to 64 ms.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -38,10 +39,9 @@ INDEX = 500  # frames of an index that are looked at to tell whether the frame r
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInfo:
-    """What a file holds. Clips can be cut between `start` and `end`, while all its streams run.
+    """What a file holds. Clips can be cut between `start` and `end`, while all its streams run; see `span`.
 
-    start, end: seconds from the start of the container; `start` is 0 but where one stream begins late, `end` is
-      infinite for a still picture.
+    begins, ends: of each stream, by modality, in seconds from the start of the container; a still picture ends never.
     width, height: pixels as displayed: after rotation, and with square pixels.
     fps: mean frames per second, 0 if unknown.
     rotation: degrees counter-clockwise that turn the stored picture upright; known once a frame was decoded.
@@ -51,8 +51,8 @@ class MediaInfo:
     late_start: by how much one stream begins after the other (seconds), 0 up to the tolerance.
     """
 
-    start: float = 0.0
-    end: float = np.inf
+    begins: dict[str, float]
+    ends: dict[str, float]
     has_video: bool = True
     has_audio: bool = False
     still: bool = False
@@ -67,6 +67,21 @@ class MediaInfo:
     duration_audio: float = 0.0
     late_start: float = 0.0
 
+    @property
+    def start(self) -> float:
+        return self.span()[0]
+
+    @property
+    def end(self) -> float:
+        return self.span()[1]
+
+    def span(self, modalities: Sequence[str] = ("video", "audio")) -> tuple[float, float]:
+        """From where to where all streams of these modalities run; if there are none of them, all streams. Begins at 0
+        but where one begins late; ends never where there is nothing but a still picture."""
+        names = [name for name in modalities if name in self.begins] or list(self.begins)
+        start = max(self.begins[name] for name in names)
+        return start if start > TOLERANCE else 0.0, min(self.ends[name] for name in names)
+
 
 def probe(media: Medium) -> MediaInfo:
     """Reads how long a file is, from the packets at its end: headers may promise more than there is.
@@ -79,7 +94,8 @@ def probe(media: Medium) -> MediaInfo:
         return _probe_arrays(media)
     if stills.is_still(media):
         width, height, rotation = stills.size_of(media)
-        return MediaInfo(still=True, width=width, height=height, rotation=rotation)
+        begins, ends = {"video": 0.0}, {"video": np.inf}
+        return MediaInfo(begins=begins, ends=ends, still=True, width=width, height=height, rotation=rotation)
     name = str(media)
     with opened(media) as file:
         stated = file.duration
@@ -102,8 +118,8 @@ def probe(media: Medium) -> MediaInfo:
     late = max(begins.values()) - min(begins.values())
     spans = {index: max(0.0, ends[index] - begins[index]) for index in ends}
     return MediaInfo(
-        start=max(begins.values()) if max(begins.values()) > TOLERANCE else 0.0,
-        end=min(ends.values()),
+        begins={kind: begins[index] for kind, index in kinds.items()},
+        ends={kind: ends[index] for kind, index in kinds.items()},
         duration_video=spans[kinds["video"]] if "video" in kinds else 0.0,
         duration_audio=spans[kinds["audio"]] if "audio" in kinds else 0.0,
         late_start=late if late > TOLERANCE else 0.0,
@@ -258,8 +274,11 @@ def _probe_arrays(media: Decoded) -> MediaInfo:
         raise MediaError(media, f"its video runs at {media.fps} frames a second")
     duration_video = 0.0 if video is None else np.inf if still else len(video) / media.fps
     duration_audio = 0.0 if audio is None else len(audio) / media.sample_rate
+    ends = {"video": duration_video, "audio": duration_audio}
+    ends = {name: ends[name] for name, held in (("video", video), ("audio", audio)) if held is not None}
     return MediaInfo(
-        end=min(d for d, held in ((duration_video, video), (duration_audio, audio)) if held is not None),
+        begins=dict.fromkeys(ends, 0.0),
+        ends=ends,
         has_video=video is not None,
         has_audio=audio is not None,
         still=still,

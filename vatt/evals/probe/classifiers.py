@@ -130,7 +130,7 @@ def low_rank(x: np.ndarray, y: np.ndarray, *, steps: int, seed: int) -> Scorer:
 def _train(x: jax.Array, y: jax.Array, order: jax.Array, key: jax.Array, *, classes: int) -> dict:
     """Parameters after one step for each row of `order` [steps B], indices of samples."""
     first, second, dropout = jax.random.split(key, 3)
-    glorot = jax.nn.initializers.glorot_uniform()
+    glorot = jax.nn.initializers.glorot_normal()
     params = {
         "U": glorot(first, (x.shape[-1], COMPONENTS)),
         "u": jnp.zeros(COMPONENTS),

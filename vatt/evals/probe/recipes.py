@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vatt.config import AugmentConfig
 from vatt.errors import ConfigError
+from vatt.evals.protocols.stated import Stated
 
 Classifier = Literal["svm", "logistic", "low_rank"]
-CLASSIFIERS: tuple[Classifier, ...] = ("svm", "logistic", "low_rank")
 Seen = Literal["video", "audio"]
-SEEN: tuple[Seen, ...] = ("video", "audio")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,9 @@ class Recipe:
     """How a classifier is trained on frozen features, and tested."""
 
     classifier: Classifier
-    passes: int  # times that every training clip is seen, varied as in pretraining; 0: its central window, unvaried
+    passes: int  # times that every training clip is seen, each from another start; 0: its central window, unvaried
     windows: int  # test windows, spread evenly over the clip; their scores are averaged
+    augment: AugmentConfig | None = None  # how else the passes vary a clip; None: as the run's pretraining did
     # strength of the fit, the inverse of regularisation; of several, the best in cross-validation on training clips
     C: tuple[float, ...] = ()
     steps: int = 0  # of the optimiser (low_rank)
@@ -36,6 +37,10 @@ class Recipe:
             raise ConfigError(f"{self.classifier} needs values of C above 0, not {self.C}")
 
 
+# MMV's passes: the short side resized, a random square cut out, half of them flipped; colours stay as they are.
+# Its released evaluation on UCF101 crops 224 pixels of 224; DMVR's example on HMDB51 200 of 224, which is not followed.
+MMV = AugmentConfig(crop="square", flip=0.5, colour=0.0)
+
 RECIPES: dict[Classifier, Recipe] = {
     # MMV (Alayrac et al. 2020, arXiv 2006.16228, and its released evaluation): features standardised, squared hinge
     # loss, one against the rest; ten augmented passes, ten windows, decision values averaged. It gives C for the sets
@@ -49,8 +54,9 @@ RECIPES: dict[Classifier, Recipe] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A published data set as it is probed.
+class Probe(Stated):
+    """A published data set as it is probed, in clips as `Stated` says. A clip shorter than a window is shown over and
+    over, as DMVR does.
 
     dataset: a name of `vatt.data.builders`; folds: (training split, test split), each official.
     group: of a clip's id, what it was cut from: in cross-validation such clips stay together.
@@ -71,6 +77,9 @@ PROBES: dict[str, Probe] = {
         modalities=("video",),
         group=lambda id: id.rpartition("_c")[0],  # v_ApplyEyeMakeup_g01_c01: the first clip of the group's
         C={"svm": (1e-3,)},  # MMV's released evaluation on UCF101
+        frames=32,  # every other one of 25 a second, as VATT has it, too
+        fps=12.5,
+        size=224,
     ),
     "hmdb51": Probe(
         dataset="hmdb51",
@@ -78,6 +87,9 @@ PROBES: dict[str, Probe] = {
         modalities=("video",),
         group=lambda id: id.rsplit("_", 6)[0],  # April_09_brush_hair_u_nm_np1_ba_goo_0: the film, and what is seen
         C={"svm": (1e-4, 2e-4, 3e-4)},  # the span that DMVR's example of MMV on HMDB51 names
+        frames=32,  # as VATT samples; DMVR's example takes every frame
+        fps=12.5,
+        size=224,
     ),
     "esc50": Probe(
         dataset="esc50",
@@ -89,6 +101,8 @@ PROBES: dict[str, Probe] = {
 
 
 def recipe(classifier: Classifier, *, probe: Probe | None = None, **changes) -> Recipe:
-    """The recipe of a classifier, with what the protocol names for a data set, and then with changes."""
-    named = {"C": probe.C[classifier]} if probe and classifier in probe.C else {}
+    """The recipe of a classifier; of a published data set with MMV's passes and the C that is named for it; and then
+    with changes."""
+    named = {"augment": MMV} if probe else {}
+    named |= {"C": probe.C[classifier]} if probe and classifier in probe.C else {}
     return dataclasses.replace(RECIPES[classifier], **named | changes)

@@ -1,51 +1,27 @@
-"""A probe from clips to numbers, by official folds of a published data set or on any two labelled sources."""
+"""A probe from folds of clips to numbers."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from vatt import sharding
-from vatt.data import builders
-from vatt.data.faults import FAULTS
-from vatt.data.items import Source
-from vatt.data.labels import WHENCE, ByFolder, with_labels
-from vatt.data.sources import open_clips
+from vatt.config import ClipConfig
+from vatt.data.items import Fault, Source
 from vatt.errors import NAMED, DataError, MediaError, listed
 from vatt.evals.embedding import Embedder
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.probe.classifiers import fit
 from vatt.evals.probe.features import Passes, Views, Windows, features
-from vatt.evals.probe.recipes import Classifier, Probe, Recipe, Seen, recipe
-from vatt.evals.probe.report import Report
-from vatt.evals.run import print_faults
+from vatt.evals.probe.recipes import Classifier, Recipe, Seen, recipe
+from vatt.evals.probe.report import Report, hash_of
+from vatt.evals.probe.splits import Fold, Split, split_of
 from vatt.metrics import single_label
 from vatt.progress import bar
 from vatt.tasks.pretrain import Pretrain
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The labelled clips of a source that a fold trains or tests on; `label` and `group` by index. `expected` counts
-    also those that cannot be used; `note` is what the user should know, if anything."""
-
-    name: str
-    source: Source
-    label: dict[int, str]
-    group: dict[int, str]
-    expected: int
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    name: str
-    train: Split
-    test: Split
 
 
 def probe_source(
@@ -62,10 +38,12 @@ def probe_source(
 
     Args:
       model: whose features; see `fresh` for one that has learned nothing.
-      train, test: clips with one label each; those without are left out.
+      train, test: clips with one label each; those without are left out. They are cut as the run cuts its clips, and
+        those shorter than a window are shown over and over.
       modalities: towers whose features are put together.
       seed: of the training passes, and of the low-rank classifier.
-      changes: to the classifier's `Recipe`, such as `passes=1`.
+      changes: to the classifier's `Recipe`, such as `passes=1`. Passes vary as in the run's pretraining, unless there
+        is an `augment`.
 
     Returns: numbers as `Report.folds` names them.
 
@@ -76,121 +54,88 @@ def probe_source(
     return reports[0].folds["test"]
 
 
-def split_of(source: Source) -> Split:
-    """The clips of a source that have a label (see `vatt.data.labels.with_labels`).
-
-    Raises DataError if no clip has a label, or one has several.
-    """
-    source = with_labels(source)
-    items = [source[index] for index in range(len(source))]
-    label = {index: item.labels[0] for index, item in enumerate(items) if item.labels}
-    for item in items:
-        if len(item.labels) > 1:
-            raise DataError(
-                f"{source.name}: {item.id} has {len(item.labels)} labels ({', '.join(item.labels[:3])}); a probe needs "
-                "clips of one label each"
-            )
-    if not label:
-        raise DataError(f"{source.name}: none of {len(items)} clips has a label. {WHENCE}")
-    note = "labels are the names of the folders that clips lie in" if isinstance(source, ByFolder) else ""
-    if len(label) < len(items):
-        note = f"{len(items) - len(label)} of {len(items)} clips have no label, and are left out"
-    lost = sum(FAULTS[fault.reason].fatal for fault in source.faults)
-    group = {index: items[index].id for index in label}
-    return Split(source.name, source, label, group, len(label) + lost, note)
-
-
-def published(
-    probe: Probe, folder: str | Path, model: Pretrained, *, folds: Sequence[int] = (), console: Console
-) -> list[Fold]:
-    """The official folds of a published data set, its media opened once.
-
-    Args:
-      folder: the user's copy, in its official layout.
-      folds: their numbers, from 1; none: all.
-
-    Raises:
-      DataError: no such folder or fold, or a split of which no clip can be used.
-    """
-    for number in folds:
-        if not 1 <= number <= len(probe.folds):
-            raise DataError(f"{probe.dataset} has folds 1 to {len(probe.folds)}; there is no fold {number}")
-    name = f"{probe.dataset}:{folder}"
-    with bar(console, name) as progress:
-        source = open_clips(f"{name}@all", model.cfg.clip, max_bad=1.0, progress=progress)
-    print_faults(console, source)
-    items = [source[index] for index in range(len(source))]
-    place = {item.id: index for index, item in enumerate(items)}
-    module = builders.load(probe.dataset)
-
-    def split(split: str) -> Split:
-        listing = module.rows(Path(folder).expanduser(), split)
-        indices = [place[row.id] for row in listing.rows if row.id in place]
-        expected = len(listing.rows) + len(listing.faults)
-        if not indices:
-            raise DataError(
-                f"{name}: none of the {expected} clips of {split} can be used; leave its fold out with --folds, or "
-                f"see vatt data check {name}@{split}"
-            )
-        group = {index: probe.group(items[index].id) for index in indices}
-        return Split(split, source, {index: items[index].labels[0] for index in indices}, group, expected)
-
-    chosen = [probe.folds[number - 1] for number in folds] if folds else probe.folds
-    return [Fold(test, split(train), split(test)) for train, test in chosen]
-
-
 def run_folds(
     model: Pretrained,
     folds: Sequence[Fold],
     *,
     recipes: Sequence[Recipe],
     modalities: Sequence[Seen],
+    clip: ClipConfig | None = None,
     seed: int = 0,
     console: Console | None = None,
 ) -> list[Report]:
     """Trains and tests a classifier of each recipe on each fold. A clip is looked at once for all folds, and for all
     recipes that look at it alike.
 
+    Args:
+      clip: how a window is cut; None: as the run's. What is shorter is shown over and over.
+
     Raises:
       DataError: a fold has no clip to train or test on, or one class alone to train on.
       NonFiniteError: a feature is NaN or infinite.
     """
     console = console or Console(quiet=True)
+    clip = replace(clip or model.cfg.clip, short="repeat")
     seen: dict[tuple[int, Views], dict[int, np.ndarray]] = {}
-    failed: dict[str, MediaError] = {}
+    failed: dict[int, dict[int, MediaError]] = {}  # by source, and index in it
 
     def look(splits: list[Split], views: Views) -> None:
         for source in {id(split.source): split.source for split in splits}.values():
             have = seen.setdefault((id(source), views), {})
             wanted = sorted({i for split in splits if split.source is source for i in split.label} - have.keys())
-            errors: list[MediaError] = []
             with bar(console, f"{source.name}: features") as progress:
                 have |= features(
                     model,
                     source,
+                    clip=clip,
                     views=views,
                     modalities=modalities,
                     indices=wanted,
-                    failed=errors,
+                    failed=failed.setdefault(id(source), {}),
                     progress=progress,
                 )
-            failed.update({str(error): error for error in errors})
 
     reports = []
     for chosen in recipes:
-        report = Report(chosen, tuple(modalities))
-        training: Views = Passes(chosen.passes, seed) if chosen.passes else Windows(1)
+        report = Report(chosen, tuple(modalities), hash_of(chosen, modalities, folds))
+        augment = replace(chosen.augment, resize=model.cfg.augment.resize) if chosen.augment else model.cfg.augment
+        training: Views = Passes(chosen.passes, augment, seed) if chosen.passes else Windows(1)
         testing = Windows(chosen.windows)
         look([fold.train for fold in folds], training)
         look([fold.test for fold in folds], testing)
-        for fold in folds:
-            x_train, x_test = seen[id(fold.train.source), training], seen[id(fold.test.source), testing]
-            report.folds[fold.name] = _run_fold(fold, x_train, x_test, report, seed)
+        with bar(console, f"{chosen.classifier}: fitting") as progress:
+            for done, fold in enumerate(folds, 1):
+                x_train, x_test = seen[id(fold.train.source), training], seen[id(fold.test.source), testing]
+                report.folds[fold.name] = _run_fold(fold, x_train, x_test, report, seed)
+                progress(done, len(folds))
         report.notes = [f"{note} ({n} times)" if n > 1 else note for note, n in Counter(report.notes).items()]
+        report.missing = _missing(folds, failed)
         reports.append(report)
-    if failed:
-        console.print(f"{len(failed)} clips are not in the figures:\n" + listed(list(failed)), highlight=False)
+    errors = dict.fromkeys(str(error) for some in failed.values() for error in some.values())
+    if errors:
+        console.print(f"{len(errors)} clips are not in the figures:\n" + listed(list(errors)), highlight=False)
     return reports
+
+
+def _missing(folds: Sequence[Fold], failed: dict[int, dict[int, MediaError]]) -> list[Fault]:
+    """The clips of the folds that are in no figure, each once."""
+    found: dict[tuple[int, str], Fault] = {}
+    for split in (split for fold in folds for split in (fold.train, fold.test)):
+        undecodable = [
+            _fault(split.source, index, error)
+            for index, error in failed[id(split.source)].items()
+            if index in split.label
+        ]
+        found |= {(id(split.source), fault.id): fault for fault in (*split.missing, *undecodable)}
+    return list(found.values())
+
+
+def _fault(source: Source, index: int, error: MediaError) -> Fault:
+    try:
+        id = source[index].id
+    except MediaError:  # of a prepared set whose record is damaged
+        id = error.path
+    return Fault(id=id, reason=error.kind, detail=str(error))
 
 
 def _run_fold(
@@ -215,7 +160,7 @@ def _run_fold(
         report.recipe,
         np.stack([x_train[index] for index in train]),
         y,
-        groups=[fold.train.group[index] for index in train],
+        groups=_groups(fold.train, train) if len(report.recipe.C) > 1 else (),
         seed=seed,
         notes=notes,
     )
@@ -244,10 +189,15 @@ def _run_fold(
     }
 
 
-def fresh(model: Pretrained) -> Pretrained:
-    """The model as it was before training, from its run's seed: what a probe owes to the architecture alone."""
+def _groups(split: Split, indices: Sequence[int]) -> list[str]:
+    return [split.group(split.source[index].id) for index in indices]
+
+
+def fresh(model: Pretrained, seed: int | None = None) -> Pretrained:
+    """The model as it was before training: what a probe owes to the architecture alone. Its weights are drawn from the
+    seed, by default from its run's."""
     init = Pretrain(model.cfg).init
-    key = jax.random.key(model.cfg.seed)
+    key = jax.random.key(model.cfg.seed if seed is None else seed)
     with jax.set_mesh(model.mesh):
         shardings = sharding.state_shardings(jax.eval_shape(init, key), model.mesh)
         params, stats = jax.jit(init, out_shardings=shardings)(key)

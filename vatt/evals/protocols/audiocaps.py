@@ -11,14 +11,13 @@ source    the benchmark: Oncescu, Koepke, Henriques, Akata and Albanie 2021, "Au
 
 from pathlib import Path
 
-from vatt.data.builders.audiocaps import GET
-from vatt.data.builders.shared import clip_stems, find, number, read_csv
+from vatt.data.builders.audiocaps import official
 from vatt.data.items import SOUND, VIDEO
 from vatt.evals.protocols.protocol import Entry, Official, Protocol, one_line
 
 AUDIOCAPS = Protocol(
     name="audiocaps",
-    version=1,
+    version=2,
     source="Kim et al. 2019 (the official split test), as Oncescu et al. 2021 rank it",
     official="dataset/test.csv, every sound",
     captions="all five of a sound, each a query",
@@ -31,15 +30,11 @@ PROTOCOLS = {AUDIOCAPS.name: AUDIOCAPS}
 
 def entries(folder: Path) -> Official:
     """The sounds in the order of their first captions, with all that are written for each."""
-    path = find(folder, "dataset/test.csv", "test.csv", get=GET)
-    captions: dict[str, list[str]] = {}
-    stems: dict[str, tuple[str, ...]] = {}
-    for where, line in read_csv(path, ("audiocap_id", "youtube_id", "start_time", "caption")):
-        video, start = line["youtube_id"], number(line["start_time"], where, "start_time")
-        id = f"{video}_{start:g}"
-        captions.setdefault(id, []).append(one_line(line["caption"]))
-        stems[id] = (*stems.get(id, (*clip_stems(video, start, start + 10), f"Y{video}", video)), line["audiocap_id"])
-    items = [Entry(id=id, stems=stems[id], captions=tuple(texts)) for id, texts in captions.items()]
+    path, sounds = official(folder, "test")
+    items = [
+        Entry(id=id, stems=tuple(sound.stems), captions=tuple(map(one_line, sound.captions)))
+        for id, sound in sounds.items()
+    ]
     return Official(file=path, entries=items, extensions=SOUND + VIDEO)
 
 

@@ -5,28 +5,29 @@ another modality is found by the best of its captions; similarities and ties are
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from rich.console import Console
 
-from vatt.config import Config
+from vatt.config import ClipConfig, Config
 from vatt.data.items import Fault, Source
 from vatt.data.pipeline import evaluation_batches
 from vatt.data.text import PAD
 from vatt.errors import ConfigError, DataError, MediaError, listed
+from vatt.evals import pretrained
 from vatt.evals.embedding import INPUTS, check_finite, unit
 from vatt.evals.pretrained import Pretrained
 from vatt.evals.protocols import load, official
 from vatt.evals.protocols.media import in_order, open_items
-from vatt.evals.protocols.protocol import Protocol
-from vatt.evals.protocols.report import Report, differences
+from vatt.evals.protocols.protocol import Official, Protocol
+from vatt.evals.protocols.report import Post, Report, differences
 from vatt.evals.retrieval import DIRECTIONS
 from vatt.metrics import chance, retrieval_blocks
 from vatt.progress import bar
+from vatt.train.checkpoint import read_pretrain_config
 
-Post = Literal["none", "dual_softmax"]
 EMBEDDINGS = DIRECTIONS | {"text_to_audio": ("z_tv", "z_at"), "audio_to_text": ("z_at", "z_tv")}
 
 
@@ -45,19 +46,58 @@ def measure(
       DataError: no official file, a malformed one, or no item that can be ranked.
       NonFiniteError: an embedding is NaN or infinite.
     """
-    rules, folder, cfg = load(protocol), Path(folder).expanduser(), model.cfg
     console = console or Console(quiet=True)
+    return _measured(model, _opened(model.cfg, protocol, folder, post, console), console)
+
+
+def measure_run(
+    run: str | Path,
+    protocol: str,
+    folder: str | Path,
+    *,
+    step: str = "latest",
+    post: Post = "none",
+    console: Console | None = None,
+) -> Report:
+    """As `measure`, of a run's checkpoint. What is wrong with the data is said before weights are read.
+
+    Raises: as `measure`, and CheckpointError if there is no such run or checkpoint, or one that cannot be restored.
+    """
+    console = console or Console(quiet=True)
+    opened = _opened(read_pretrain_config(run), protocol, folder, post, console)
+    return _measured(pretrained.load(run, step=step), opened, console)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """What a protocol ranks, and how it is cut."""
+
+    rules: Protocol
+    folder: Path
+    post: Post
+    clip: ClipConfig
+    items: Official
+    source: Source
+
+
+def _opened(cfg: Config, protocol: str, folder: str | Path, post: Post, console: Console) -> _Opened:
+    rules, folder = load(protocol), Path(folder).expanduser()
     check_model(rules, cfg)
     if post == "dual_softmax" and rules.similarity == "dot":
         raise ConfigError(f"{protocol} ranks raw dot products, whose scale is the model's; dual_softmax needs cosines")
-    items = official(protocol, folder)
+    items, clip = official(protocol, folder), rules.clip_of(cfg.clip)
     with bar(console, f"{protocol}: reading files") as progress:
-        source = open_items(items, rules, folder, cfg.clip, progress=progress)
-    ids, z, failed = _embed(model, rules, source, console) if len(source) else ([], {}, [])
+        source = open_items(items, rules, folder, clip, progress=progress)
+    return _Opened(rules=rules, folder=folder, post=post, clip=clip, items=items, source=source)
+
+
+def _measured(model: Pretrained, opened: _Opened, console: Console) -> Report:
+    rules, items, source, post = opened.rules, opened.items, opened.source, opened.post
+    ids, z, failed = _embed(model, opened, console) if len(source) else ([], {}, [])
     missing = in_order([*source.faults, *failed], items)
     if not ids:
         what = listed([f"{fault.id}: {fault.detail or fault.reason}" for fault in missing])
-        raise DataError(f"{folder}: none of the {len(missing)} items of {items.file} can be ranked:\n{what}")
+        raise DataError(f"{opened.folder}: none of the {len(missing)} items of {items.file} can be ranked:\n{what}")
 
     texts = {entry.id: entry.captions for entry in items.entries}
     asked = [(text, item) for item, id in enumerate(ids) for text in texts[id]]
@@ -69,7 +109,7 @@ def measure(
         check_finite({"z_tv": of_text}, list(words))
         number = {text: row for row, text in enumerate(words)}
         z["z_tv"] = of_text[[number[text] for text, _ in asked]]
-    elif any("text" in direction for direction in rules.directions):
+    elif rules.asks_by_text:
         raise DataError(f"{items.file}: no caption of the items found holds a word")
     if rules.similarity == "cosine":
         z = {name: unit(x) for name, x in z.items()}
@@ -86,15 +126,16 @@ def measure(
     return Report(
         protocol=rules,
         official=items,
-        run=cfg.run,
+        run=model.cfg.run,
         step=model.step,
         model=model.hash,
-        data=str(folder.absolute()),
+        data=str(opened.folder.absolute()),
         missing=missing,
         queries=len(asked),
         wordless=wordless,
         duplicates=len(asked) - len(words),
-        differs=differences(rules, cfg),
+        differs=differences(rules, opened.clip, model.cfg),
+        post=post,
         scores=scores,
         chance=by_chance,
     )
@@ -110,16 +151,16 @@ def check_model(protocol: Protocol, cfg: Config) -> None:
 
 
 def _embed(
-    model: Pretrained, protocol: Protocol, source: Source, console: Console
+    model: Pretrained, opened: _Opened, console: Console
 ) -> tuple[list[str], dict[str, np.ndarray], list[Fault]]:
     """Ids of the items that have an embedding; by name the means of their windows' raw embeddings [N E]; and of the
     rest, why they have none."""
-    cfg, failed = model.cfg, []
+    cfg, protocol, source, failed = model.cfg, opened.rules, opened.source, []
     names = {name for direction in protocol.directions for name in EMBEDDINGS[direction] if name != "z_tv"}
     inputs = [name for name in INPUTS if name.startswith(protocol.media)]
     batches = evaluation_batches(
         source,
-        clip=cfg.clip,
+        clip=opened.clip,
         canvas=cfg.canvas,
         tokenizer=model.tokenizer,
         windows=protocol.windows,

@@ -18,6 +18,9 @@ def open_items(
     """The items whose media are there and can be used, in official order, each with the modalities that the protocol
     ranks by and no other; `faults` names the rest, and why.
 
+    Args:
+      clip: as the protocol's `clip_of` gives it.
+
     Raises:
       DataError: not one can be used.
     """
@@ -30,13 +33,13 @@ def open_items(
             f"{folder}: none of the {len(official.entries)} items of {official.file} has its media there; the first is "
             f"looked for as {official.entries[0].stems[0]}, ending in {', '.join(official.extensions[:3])}, ..."
         )
-    opened = open_listing(listing, seconds=clip.seconds, progress=progress)
+    opened = open_listing(listing, seconds=clip.needed, modalities=protocol.media, progress=progress)
     entries = {entry.id: entry for entry in official.entries}
     faults: list[Fault] = list(opened.faults)
     items: list[Item] = []
     for index in range(len(opened)):
         item = opened[index]
-        cut = _cut(item, entries[item.id], protocol, clip.seconds)
+        cut = _cut(item, entries[item.id], protocol, clip)
         if isinstance(cut, Item):
             items.append(cut)
         else:
@@ -50,7 +53,7 @@ def in_order(faults: Sequence[Fault], official: Official) -> list[Fault]:
     return sorted(faults, key=lambda fault: place[fault.id])
 
 
-def _cut(item: Item, entry: Entry, protocol: Protocol, seconds: float) -> Item | Fault:
+def _cut(item: Item, entry: Entry, protocol: Protocol, clip: ClipConfig) -> Item | Fault:
     for name, there in (("video", item.has_video), ("audio", item.has_audio)):
         if name in protocol.media and not there:
             return Fault(id=entry.id, reason=f"no_{name}", detail=f"{item.media} has no {name}")
@@ -59,17 +62,10 @@ def _cut(item: Item, entry: Entry, protocol: Protocol, seconds: float) -> Item |
         detail = f"{item.media} ends at {item.end:.2f} s, before the item begins at {entry.start:g} s"
         return Fault(id=entry.id, reason="too_short", detail=detail)
     end = max(start, end - protocol.margin)
-    if end - start < seconds - SLACK:
-        if protocol.short == "left_out":
-            detail = f"{item.media}: {end - start:.2f} s, a clip lasts {seconds:g} s"
-            return Fault(id=entry.id, reason="too_short", detail=detail)
-        end = min(item.end, start + seconds)
-        start = max(item.start, end - seconds)
-    return replace(
-        item,
-        start=start,
-        end=end,
-        has_video="video" in protocol.media,
-        has_audio="audio" in protocol.media,
-        captions=(),
-    )
+    if protocol.short == "runs_on" and end - start < clip.seconds - SLACK:
+        end = min(item.end, start + clip.seconds)
+        start = max(item.start, end - clip.seconds)
+    if end - start < clip.needed - SLACK:
+        detail = f"{item.media}: {end - start:.2f} s, less than a frame"
+        return Fault(id=entry.id, reason="too_short", detail=detail)
+    return replace(item, start=start, end=end, captions=())

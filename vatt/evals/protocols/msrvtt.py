@@ -20,7 +20,7 @@ from vatt.evals.protocols.protocol import Entry, Official, Protocol, one_line, u
 
 JSFUSION = Protocol(
     name="msrvtt-1ka",
-    version=1,
+    version=2,
     source="Yu et al. 2018 (JSFusion), as Akbari et al. 2021 (VATT), appendix A.3.3, measure it",
     official="MSRVTT_JSFUSION_test.csv, every line",
     captions="the sentence of the line",
@@ -34,7 +34,7 @@ JSFUSION = Protocol(
 )
 FULL = Protocol(
     name="msrvtt-full",
-    version=1,
+    version=2,
     source="Xu et al. 2016 (the official split test), windows as Akbari et al. 2021 (VATT), appendix A.3.3",
     official="MSRVTT_data.json or test_videodatainfo.json, the videos of split test",
     captions="all of a video, each a query",
@@ -67,7 +67,9 @@ def entries_full(folder: Path) -> Official:
     wanted = [video for video, (part, _) in videos.items() if part == OFFICIAL["test"]]
     if not wanted:
         raise DataError(f"{path}: names no videos of split test; put MSRVTT_data.json beside it, from {GET}")
-    items = [Entry(id=id, stems=(id,), captions=tuple(map(one_line, sentences.get(id, ())))) for id in wanted]
+    if lacking := [video for video in wanted if video not in sentences]:
+        raise DataError(f"{path}: no sentences for {len(lacking)} videos of split test, first {lacking[0]}; see {GET}")
+    items = [Entry(id=id, stems=(id,), captions=tuple(map(one_line, sentences[id]))) for id in wanted]
     return Official(file=path, entries=items, extensions=VIDEO)
 
 

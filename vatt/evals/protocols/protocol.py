@@ -3,9 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from vatt.config import ClipConfig
+from vatt.evals.protocols.stated import Stated
 
 Direction = Literal[
     "text_to_video", "video_to_text", "audio_to_video", "video_to_audio", "text_to_audio", "audio_to_text"
@@ -13,9 +16,8 @@ Direction = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """A published protocol. What a run's own clip decides (frames, fps, size, sample_rate, words) is stated as the
-    publication had it, so that a report can say where the run differs; None is what a publication leaves to the model.
+class Protocol(Stated):
+    """A published protocol. Clips are as `Stated` says: of a run whose model takes other ones, a report says so.
 
     version: rises with any change of the fields below.
     source: the publication whose protocol this is.
@@ -25,8 +27,8 @@ class Protocol:
     directions: what is asked by what; the first is what is published.
     windows: how many, spread evenly from the start of an item to the last at which one fits.
     margin: seconds at the end of an item in which no window may end.
-    short: what becomes of an item shorter than a window: the window runs on past its end into the film (and is moved
-      forward where the film ends), or the item is left out.
+    short: what becomes of an item shorter than a window: it is shown over and over, as DMVR does; or the window runs on
+      past its end into the film, and is moved forward where the film ends.
     crop: the part of a frame that is seen.
     similarity: of the mean of the windows' raw embeddings with that of the query: cosine, or the raw dot product.
     ties: the rule for equal similarities (see `vatt.metrics.ranking`).
@@ -42,13 +44,8 @@ class Protocol:
     directions: tuple[Direction, ...]
     windows: int
     margin: float = 0.0
-    short: Literal["runs_on", "left_out"] = "left_out"
+    short: Literal["repeat", "runs_on"] = "repeat"
     crop: Literal["centre"] = "centre"
-    frames: int | None = None
-    fps: float | None = None
-    size: int | None = None
-    sample_rate: int | None = None
-    words: int | None = None
     similarity: Literal["cosine", "dot"] = "cosine"
     ties: Literal["expectation"] = "expectation"
     post: Literal["none"] = "none"
@@ -63,6 +60,14 @@ class Protocol:
         """The modalities, other than text, that it ranks by."""
         named = {part for direction in self.directions for part in direction.split("_to_")}
         return tuple(name for name in ("video", "audio") if name in named)
+
+    @property
+    def asks_by_text(self) -> bool:
+        return any("text" in direction for direction in self.directions)
+
+    def clip_of(self, clip: ClipConfig) -> ClipConfig:
+        """How the items are cut for a run with this clip."""
+        return replace(self.followed(clip, self.media), short="repeat" if self.short == "repeat" else "leave_out")
 
 
 @dataclass(frozen=True, kw_only=True)

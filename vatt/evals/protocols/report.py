@@ -5,11 +5,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import vatt
-from vatt.config import Config
+from vatt.config import ClipConfig, Config
 from vatt.data.items import Fault
 from vatt.evals.protocols.protocol import Official, Protocol, digest
+
+Post = Literal["none", "dual_softmax"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,8 @@ class Report:
     queries: captions that were ranked.
     wordless: captions, as ITEM: CAPTION, that hold no word and can ask for nothing; their items stay.
     duplicates: captions that were said before, in other items or the same.
-    differs: where the run's clip is not what the publication used.
+    differs: where clips are not what the publication used.
+    post: what else was done to similarities, and is reported apart.
     scores, chance: by direction, or direction/variant. Variants: multi_positive, where a caption that several items
       share is right for each of them; dual_softmax.
     """
@@ -37,6 +41,7 @@ class Report:
     wordless: Sequence[str]
     duplicates: int
     differs: Sequence[str]
+    post: Post
     scores: dict[str, dict[str, float]]
     chance: dict[str, dict[str, float]]
 
@@ -78,13 +83,16 @@ class Report:
             "duplicate_captions": self.duplicates,
             "wordless_captions": list(self.wordless),
             "differs": list(self.differs),
+            "post": self.post,
             "scores": self.scores,
             "chance": self.chance,
         }
 
     def write(self) -> Path:
-        """Writes RUN/evaluations/PROTOCOL-STEP.json, whole or not at all, and returns its path."""
-        path = Path(self.run) / "evaluations" / f"{self.protocol.name}-{self.step}.json"
+        """Writes RUN/evaluations/PROTOCOL-STEP-DIGEST.json, whole or not at all, and returns its path. The digest tells
+        other folders and what is done to similarities apart."""
+        apart = digest([self.hash, self.data, self.post, self.model])[:8]
+        path = Path(self.run) / "evaluations" / f"{self.protocol.name}-{self.step}-{apart}.json"
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -95,27 +103,11 @@ class Report:
         return path
 
 
-def differences(protocol: Protocol, cfg: Config) -> list[str]:
-    """Where a run's clip is not what the publication used, and what the run was not trained for."""
-    fields = {
-        "video": (("frames", "frames"), ("fps", "frames a second"), ("size", "pixels a side")),
-        "audio": (("sample_rate", "Hz"),),
-    }
-    of_text = (("words", "words a caption"),) if _asks_by_text(protocol) else ()
-    lines = []
-    for name, unit in (*(field for modality in protocol.media for field in fields[modality]), *of_text):
-        published, ours = getattr(protocol, name), getattr(cfg.clip, name)
-        if published is not None and published != ours:
-            lines.append(f"{ours:g} {unit}, published with {published:g}")
-    if protocol.frames and protocol.fps and "video" in protocol.media:
-        published, ours = protocol.frames / protocol.fps, cfg.clip.seconds
-        if abs(published - ours) > 1e-6:
-            lines.append(f"windows of {ours:g} s, published with {published:g} s")
+def differences(protocol: Protocol, clip: ClipConfig, cfg: Config) -> list[str]:
+    """Where clips are not what the publication used, and what the run was not trained for."""
+    asked = ("text",) if protocol.asks_by_text else ()
+    lines = protocol.differs(clip, (*protocol.media, *asked))
     for pair, weight in cfg.loss.weights.items():
-        if weight == 0 and set(pair.split("_")) == {*protocol.media, *(("text",) if _asks_by_text(protocol) else ())}:
+        if weight == 0 and set(pair.split("_")) == {*protocol.media, *asked}:
             lines.append(f"the run trained with loss.{pair} 0: nothing brought the two together")
     return lines
-
-
-def _asks_by_text(protocol: Protocol) -> bool:
-    return any("text" in direction for direction in protocol.directions)

@@ -3,49 +3,36 @@
 official  vggsound.csv without a header (youtube id, start seconds, label, split), the lines of split test: 15,446 clips
           (from memory, unconfirmed)
 layout    as `vatt data list vggsound` tells: video, each cut to its ten seconds, anywhere below FOLDER
-source    publications name the test (ImageBind, PE-AV) but we know of none that states windows and sampling; these are
-          those with which VATT (arXiv 2104.11178, appendix A.3.3, and its code) ranks video and audio
+source    publications name the test (ImageBind, PE-AV) but we know of none that states windows and sampling: four
+          windows are taken, as VATT (arXiv 2104.11178, appendix A.3.3) takes of videos of ten seconds, and clips are
+          the run's own
 """
 
 from pathlib import Path
 
-from vatt.data.builders.shared import clip_stems, find, number, read_csv
-from vatt.data.builders.vggsound import GET, SPLITS
+from vatt.data.builders.vggsound import official
 from vatt.data.items import VIDEO
-from vatt.errors import DataError
 from vatt.evals.protocols.protocol import Entry, Official, Protocol, unique
 
 VGGSOUND = Protocol(
     name="vggsound-av",
-    version=1,
-    source="Chen et al. 2020 (the official split test), windows as Akbari et al. 2021 (VATT)",
+    version=2,
+    source="Chen et al. 2020 (the official split test); no publication known to us states windows or sampling",
     official="vggsound.csv, the lines of split test",
     captions="none: sound and video ask for each other",
-    items=15446,
+    items=0,
     directions=("audio_to_video", "video_to_audio"),
     windows=4,
-    frames=32,
-    fps=12.5,
-    size=224,
-    sample_rate=48_000,
 )
 PROTOCOLS = {VGGSOUND.name: VGGSOUND}
 
 
 def entries(folder: Path) -> Official:
     """The clips of split test."""
-    path = find(folder, "vggsound.csv", "data/vggsound.csv", get=GET)
-    columns = ("youtube id", "start seconds", "label", "split")
-    clips = []
-    for where, line in read_csv(path, columns, header=False, comment="# "):
-        if line["split"] not in SPLITS:
-            raise DataError(f"{where}: split is {line['split']!r}; expected train or test")
-        if line["split"] == "test":
-            clips.append((line["youtube id"], number(line["start seconds"], where, "start seconds")))
-    items = [
-        Entry(id=id, stems=(*clip_stems(video, start), *clip_stems(video, start, start + 10), video))
-        for id, (video, start) in zip(unique([f"{video}_{start:g}" for video, start in clips]), clips, strict=True)
-    ]
+    path, lines = official(folder)
+    clips = [clip for clip in lines if clip.split == "test"]
+    ids = unique([f"{clip.video}_{clip.start:g}" for clip in clips])
+    items = [Entry(id=id, stems=tuple(clip.stems)) for id, clip in zip(ids, clips, strict=True)]
     return Official(file=path, entries=items, extensions=VIDEO)
 
 
