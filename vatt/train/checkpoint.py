@@ -38,6 +38,8 @@ FREE_TO_CHANGE = (
     "data.workers",
     "data.worker_kind",
     "data.max_bad",
+    "classify.average",
+    "classify.wise",
 )
 
 
@@ -228,9 +230,9 @@ class Checkpoints:
 
     def save(self, step: int, state: dict, metrics: dict[str, float] | None = None) -> None:
         """Starts writing `state` and returns; the state may be donated at once. A step already there stays."""
+        self.wait()
         if step in self.steps:
             return
-        self.wait()
         best: Any = {"best": metrics[self.cfg.best]} if metrics and self.cfg.best in metrics else None
         # A copy on the device: the next step donates these buffers while the writer still reads them.
         self._pending = self._orbax.save_async(step, jax.tree.map(jax.numpy.copy, state), metrics=best, force=True)
