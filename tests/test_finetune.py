@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tests.media import ROOT, small_demo
+from tests.media import ROOT
 from vatt.cli import main
-from vatt.config import ClassifyConfig, FinetuneConfig, load_experiment
+from vatt import sharding
+from vatt.config import ClassifyConfig, Config, FinetuneConfig, load_experiment
 from vatt.errors import CheckpointError, DataError
 from vatt.evals.run import evaluate_run
 from vatt.train import loop
@@ -19,18 +20,23 @@ from vatt.train.checkpoint import read_classes_of, read_config
 from vatt.train.finetune import finetune
 from vatt.train.initial import start_from
 from vatt.train.log import read_metrics
-from vatt.train.pretrain import pretrain
 from vatt.train.step import make_state
 from vatt.train.weights import read_weights
 
 QUIET = Console(quiet=True)
 
 
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory, demo_media):
-    cfg = small_demo(demo_media, tmp_path_factory.mktemp("pretrained") / "run", seed=1)
-    cfg = replace(cfg, steps=2, evaluate=replace(cfg.evaluate, source=""))
-    pretrain(cfg, QUIET)
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """What runs need several for is tested elsewhere, and a program for one compiles sooner."""
+    real = sharding.make_mesh
+    monkeypatch.setattr(sharding, "make_mesh", lambda cfg, devices=None: real(cfg, devices or jax.devices()[:1]))
+
+
+@pytest.fixture
+def pretrained(tiny_run):
+    cfg = read_config(tiny_run)
+    assert isinstance(cfg, Config)
     return cfg
 
 
