@@ -15,8 +15,10 @@ from vatt.evals.classification import averaged, score
 from vatt.models import lora
 from vatt.presets import tiny
 from vatt.tasks.classify import Classify, balance, binary_cross_entropy, cross_entropy, mixup
+from vatt.train.initial import start_from
 from vatt.train.optim import groups, layer_scales, path_of, rules
 from vatt.train.step import make_state, make_step
+from vatt.train.weights import Weights
 
 CLIP = ClipConfig(frames=2, fps=4, size=32, sample_rate=4_000, samples=1_024, words=6)
 CLASSES = ("red", "green", "blue")
@@ -156,6 +158,22 @@ def test_lora_adds_a_product_to_the_towers_matrices_and_trains_nothing_else():
     assert metrics["grad_norm"] > 0
 
 
+def test_what_lora_learned_goes_into_a_run_without_it_and_stays_as_it_is_in_one_alike():
+    source = config(lora_rank=4, lora_alpha=8.0, init="runs/x")
+    task = Classify(source, CLASSES)
+    params, stats = task.init(jax.random.key(1))
+    params["lora"] = jax.tree.map(lambda x: x + 0.1, params["lora"])  # it has learned something
+    found, kernel = Weights(task, 2, params, stats), lambda at: at["encoders"]["video"]["blocks"]["up"]["kernel"]
+    for rank, alpha in ((0, 8.0), (2, 8.0), (4, 16.0), (4, 8.0)):
+        cfg = config(lora_rank=rank, lora_alpha=alpha, init="runs/x")
+        new = Classify(cfg, CLASSES)
+        fresh = dict(zip(("params", "stats"), new.init(jax.random.key(0)), strict=True))
+        state, origins = start_from(fresh, found, cfg, CLASSES)
+        np.testing.assert_allclose(kernel(new.merged(state["params"])), kernel(task.merged(params)), rtol=1e-6)
+        assert np.array_equal(kernel(state["params"]), kernel(params)) == ((rank, alpha) == (4, 8.0))
+        assert not any(origin.how == "unused" for origin in origins)
+
+
 def test_a_layer_learns_slower_the_deeper_it_lies():
     _, plain, _ = trained(config())
     before, slow, _ = trained(config(optim={"layer_decay": 0.5}))
@@ -205,14 +223,16 @@ def test_views_are_averaged_as_logits_or_as_probabilities():
     np.testing.assert_allclose(averaged(logits, labels="single", average="probabilities"), p.mean(1), rtol=1e-6)
     s = 1 / (1 + np.exp(-logits.astype(np.float64)))
     np.testing.assert_allclose(averaged(logits, labels="multi", average="probabilities"), s.mean(1), rtol=1e-6)
-    ranked = {how: averaged(logits, labels="single", average=how).argmax(1) for how in ("logits", "probabilities")}
-    target = np.eye(5)[ranked["logits"]]
-    assert (
-        score(averaged(logits, labels="single", average="logits"), target, list("abc"), labels="single").named()[
-            "top_1"
-        ]
-        == 100
-    )
+
+
+def test_one_sure_view_outweighs_two_others_as_logits_but_not_as_probabilities():
+    views = [[9.0, 0.0], [-2.0, 0.0], [-2.0, 0.0]]
+    logits, target = np.array([views, [[2.0, 0.0]] * 3], np.float32), np.eye(2)[[1, 0]]
+    found = {}
+    for how in ("logits", "probabilities"):
+        scores = averaged(logits, labels="single", average=how)
+        found[how] = score(scores, target, list("ab"), labels="single").named()["top_1"]
+    assert found == {"logits": 50, "probabilities": 100}
 
 
 def test_bad_combinations_are_refused():

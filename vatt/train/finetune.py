@@ -86,19 +86,18 @@ def compared(
 ) -> Iterator[tuple[str, Classification]]:
     """What stands beside the fine-tuned classifier: zero-shot classification before, and mixtures of the weights of
     both. Raises CheckpointError if cfg.init cannot be read, DataError if the names of the classes say nothing to it."""
-    cfg = task.cfg
-    zero_shot = zero_shot_config(cfg)
-    if zero_shot is not None:
-        plain = Classify(zero_shot, task.classes)
-        start = first(make_state(zero_shot, plain, mesh), cfg=zero_shot, names=names, mesh=mesh, console=None)
-        yield "zero-shot", measure_on(plain, mesh, heldout, console)(start)
-    if not cfg.classify.wise:
+    cfg, start = task.cfg, zero_shot_config(task.cfg)
+    single = cfg.classify.labels == "single"  # else likeness to a name has no threshold from which a clip has it
+    if start is None or not (single or cfg.classify.wise):
         return
-    start = first(make_state(cfg, task, mesh), cfg=cfg, names=names, mesh=mesh, console=None)
+    plain = Classify(start, task.classes)
+    before = first(make_state(start, plain, mesh), cfg=start, names=names, mesh=mesh, console=None)
+    if single:
+        yield "zero-shot", measure_on(plain, mesh, heldout, console)(before)
     # What LoRA learned is a product: only once it is added to the weights can they be mixed.
-    before, after = task.merged(weights(start)), task.merged(weights(state))
+    after = task.merged(weights(state))
     for share in cfg.classify.wise:
-        mixed = {"params": mix(before, after, share), "stats": state["stats"]}
+        mixed = {"params": mix(weights(before), after, share), "stats": state["stats"]}
         yield f"{share:g} of fine-tuned", measure_on(task, mesh, heldout, console)(mixed)
 
 
@@ -205,14 +204,12 @@ def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, names: Ma
 
 
 def zero_shot_config(cfg: FinetuneConfig) -> FinetuneConfig | None:
-    """The classifier by likeness to the classes' names that the run could have started as; None if there is none.
+    """The classifier by likeness to the classes' names that the run started as, or could have; None if there is none.
 
     It is what `classify.head text` starts as: one template, classify.template, and the mean of a clip's cosines over
     its views. `vatt.evals.zeroshot.zero_shot_accuracy` asks with several templates and takes the mean of embeddings, so
     that its numbers differ somewhat."""
-    if not cfg.init or cfg.classify.labels != "single" or "video" not in cfg.classify.modalities:
-        return None
-    if not isinstance(read_config(cfg.init), Config):
+    if not cfg.init or "video" not in cfg.classify.modalities or not isinstance(read_config(cfg.init), Config):
         return None
     plain = dataclasses.replace(cfg.classify, head="text", modalities=("video",), lora_rank=0)
     return dataclasses.replace(cfg, classify=plain)

@@ -98,11 +98,11 @@ def _check_encoders(origins: list[Origin], found: Weights, cfg: FinetuneConfig) 
         where = " and ".join(f"encoders/{name}" for name in lost)
         raise CheckpointError(
             f"{cfg.init}: none of its parameters fits {where}, as its model is another. To fine-tune it, give this run "
-            f"its model: {_model_options(found, cfg) or 'see model and clip'}"
+            f"its model: {model_options(found, cfg) or 'see model and clip'}"
         )
 
 
-def _model_options(found: Weights, cfg: FinetuneConfig) -> str:
+def model_options(found: Weights, cfg: FinetuneConfig) -> str:
     """The options that make the model of `cfg` that of the other run, as far as its encoders go."""
     parts = ["backbone", "projections", *cfg.classify.modalities]
     if found.task.cfg.model.backbone == "agnostic":  # which asks the same encoder of all
