@@ -16,7 +16,7 @@ from vatt.models import lora
 from vatt.presets import tiny
 from vatt.tasks.classify import Classify, balance, binary_cross_entropy, cross_entropy, mixup
 from vatt.train.initial import start_from
-from vatt.train.optim import groups, layer_scales, path_of, rules
+from vatt.train.optim import groups, layer_scales, make_optimizer, path_of, rules
 from vatt.train.step import make_state, make_step
 from vatt.train.weights import Weights
 
@@ -205,6 +205,19 @@ def test_sgd_is_momentum_without_nesterov():
     np.testing.assert_allclose(bias[2] - bias[1], -0.1 * velocity, rtol=1e-4)
     first = (bias[0] - bias[1]) / 0.1
     assert not np.allclose(velocity, first)  # it remembers half of the first gradient
+
+
+def test_the_gradient_of_all_or_of_the_towers_alone_is_clipped():
+    params = {"classifier": {"kernel": jnp.zeros(2)}, "encoders": {"video": {"norm": {"bias": jnp.zeros(2)}}}}
+    tower = {"video": {"norm": {"bias": jnp.array([3.0, 4.0])}}}
+    grads = {"classifier": {"kernel": jnp.array([0.0, 12.0])}, "encoders": tower}
+    for clip, of_head, of_tower in (("towers", 12.0, 0.5), ("all", 12 / 26, 5 / 26)):
+        cfg = config(optim={"clip_norm": 0.5, "clip": clip, "learning_rate": 1.0})
+        optimizer = make_optimizer(cfg, params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        updates = jax.device_get(updates)
+        assert np.linalg.norm(updates["classifier"]["kernel"]) == pytest.approx(of_head, rel=1e-5)
+        assert np.linalg.norm(updates["encoders"]["video"]["norm"]["bias"]) == pytest.approx(of_tower, rel=1e-5)
 
 
 def test_what_is_frozen_stays_and_a_pattern_that_matches_nothing_is_an_error():
