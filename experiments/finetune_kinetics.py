@@ -7,8 +7,9 @@ Expected: K400 81.1 % top-1, K600 82.4 %, MiT 39.5 % (table 1), from the paper's
 Command: vatt finetune experiments/finetune_kinetics.py --init runs/vatt_mbs \
     --data.sources kinetics400:DIR@train --evaluate.source kinetics400:DIR@val
 
-From VATT-MA-Medium (79.9 % on K400) the model is `ma_medium()` of vatt.presets in the place of `mbs()`; to start from
-another model than this one is an error that names the options which change it. Originals, or sets prepared with `vatt data prepare --size 368`: pictures of 320 pixels are cut from 368.
+Originals, or sets prepared with `vatt data prepare --size 368`: pictures of 320 pixels are cut from 368. From
+VATT-MA-Medium (79.9 % on K400) put `ma_medium()` of vatt.presets in the place of `mbs()`; or start, and the error names
+the options that do.
 """
 
 from dataclasses import replace

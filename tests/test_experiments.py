@@ -13,6 +13,7 @@ import pytest
 
 from vatt import sharding
 from vatt.config import ClipConfig, Config, FinetuneConfig, MeshConfig, load_experiment, load_pretraining
+from vatt.describe import describe
 from vatt.presets import PRESETS
 from vatt.tasks.classify import Classify
 from vatt.tasks.pretrain import Pretrain
@@ -121,6 +122,13 @@ def test_kinetics_sees_every_other_frame_of_25_a_second_and_audioset_6_4_seconds
     assert (kinetics.clip.fps, kinetics.clip.frames / kinetics.clip.fps) == (12.5, 2.56)
     assert audioset.clip.seconds == 6.4
     assert audioset.clip.short == kinetics.clip.short == "repeat"
+
+
+def test_a_classifier_is_described_by_its_towers():
+    (name, part), *others = describe(load_experiment(ROOT / "experiments" / "finetune_audioset.py")).items()
+    assert (name, part.tokens, part.kept, others) == ("audio", 1_200, 600, [])
+    assert part.trained > 85e6
+    assert part.flops < part.flops_full / 2
 
 
 def test_the_demo_keeps_what_its_captions_tell():

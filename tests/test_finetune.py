@@ -1,5 +1,6 @@
 """Fine-tuning runs on real media: what they take from another run, stopping and going on, and what they refuse."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -14,10 +15,13 @@ from tests.media import ROOT
 from vatt import sharding
 from vatt.cli import config_from, main
 from vatt.config import ClassifyConfig, Config, FinetuneConfig, load_experiment
+from vatt.data.media.clip import probe
 from vatt.errors import CheckpointError, DataError
 from vatt.evals.classification import Classification
 from vatt.evals.pretrained import ready
 from vatt.evals.run import evaluate_run
+from vatt.evals.zeroshot import softmax
+from vatt.jsonl import read_lines
 from vatt.presets import ma_medium, mbs
 from vatt.tasks.pretrain import Pretrain
 from vatt.train import finetune as module
@@ -26,17 +30,20 @@ from vatt.train.checkpoint import read_classes_of, read_config, read_names_of
 from vatt.train.finetune import finetune, measure_on, name_classes
 from vatt.train.initial import model_options, start_from, table
 from vatt.train.log import read_metrics
+from vatt.train.replay import replay
 from vatt.train.step import make_state
 from vatt.train.weights import Weights, read_weights, task_of
 
 QUIET = Console(quiet=True)
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def one_device():
     """What runs need several for is tested elsewhere, and a program for one compiles sooner."""
     real = sharding.make_mesh
-    monkeypatch.setattr(sharding, "make_mesh", lambda cfg, devices=None: real(cfg, devices or jax.devices()[:1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "make_mesh", lambda cfg, devices=None: real(cfg, devices or jax.devices()[:1]))
+        yield
 
 
 @pytest.fixture
@@ -46,22 +53,22 @@ def pretrained(tiny_run):
     return cfg
 
 
-@pytest.fixture
-def config(tmp_path, demo_media, pretrained):
+def small(folder: Path, media: Path, init: str) -> FinetuneConfig:
+    """A run of a few steps, on clips called ring and cross by turns."""
     recipe = load_experiment(ROOT / "experiments" / "finetune_demo.py")
     assert isinstance(recipe, FinetuneConfig)
-    labels = tmp_path / "labels"
+    labels = folder / "labels"
     labels.mkdir()
     for name in ("train", "heldout"):
-        rows = [f"{demo_media / name / f'clip_{i:05d}.mp4'},{'ring' if i % 2 else 'cross'}" for i in range(12)]
+        rows = [f"{media / name / f'clip_{i:05d}.mp4'},{'ring' if i % 2 else 'cross'}" for i in range(12)]
         (labels / f"{name}.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     return replace(
         recipe,
-        run=str(tmp_path / "run"),
-        init=pretrained.run,
+        run=str(folder / "run"),
+        init=init,
         steps=4,
         batch_size=8,
-        model=pretrained.model,
+        model=read_config(init).model,
         data=replace(recipe.data, sources=(str(labels / "train.csv"),), worker_kind="thread"),
         evaluate=replace(recipe.evaluate, source=str(labels / "heldout.csv"), batch_size=5),
         checkpoint=replace(recipe.checkpoint, every=2),
@@ -70,19 +77,27 @@ def config(tmp_path, demo_media, pretrained):
     )
 
 
+@pytest.fixture
+def config(tmp_path, demo_media, tiny_run):
+    return small(tmp_path, demo_media, tiny_run)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, demo_media, tiny_run):
+    """A run from scratch, and what was measured at its end."""
+    cfg = replace(small(tmp_path_factory.mktemp("straight"), demo_media, tiny_run), init="")
+    measured = finetune(cfg, QUIET)
+    assert measured is not None
+    assert set(measured) == {"fine-tuned"}
+    return cfg, measured["fine-tuned"]
+
+
 def losses(run: str) -> list[float]:
     return [line["loss"] for line in read_metrics(run) if "loss" in line]
 
 
-def test_a_run_stopped_and_gone_on_with_is_one_that_was_not_and_is_evaluated_from_its_folder(
-    config, tmp_path, monkeypatch
-):
-    config = replace(config, init="")
-    straight = finetune(config, QUIET)
-    assert straight is not None
-    assert set(straight) == {"fine-tuned"}
-    assert straight["fine-tuned"].metrics["items"] == 12
-    assert read_classes_of(config.run) == ("cross", "ring")
+def test_a_run_stopped_and_gone_on_with_is_one_that_was_not(straight, tmp_path, monkeypatch):
+    config, found = straight
 
     class StopAt(loop.Interrupt):
         asked = property(lambda self: True, lambda self, value: None)
@@ -94,9 +109,40 @@ def test_a_run_stopped_and_gone_on_with_is_one_that_was_not_and_is_evaluated_fro
     result = finetune(replace(other, evaluate=replace(other.evaluate, batch_size=12)), QUIET)
     assert result is not None
     assert losses(other.run) == losses(config.run)
-    np.testing.assert_array_equal(result["fine-tuned"].scores, straight["fine-tuned"].scores)  # nor do batches matter
-    again = evaluate_run(config.run, "latest", "", QUIET)
-    np.testing.assert_array_equal(again.scores, straight["fine-tuned"].scores)
+    np.testing.assert_array_equal(result["fine-tuned"].scores, found.scores)  # nor do batches matter
+
+
+def test_a_run_is_evaluated_from_its_folder(straight):
+    config, found = straight
+    assert read_classes_of(config.run) == ("cross", "ring")
+    assert found.metrics["items"] == 12
+    np.testing.assert_array_equal(evaluate_run(config.run, "latest", "", QUIET).scores, found.scores)
+
+
+def test_files_and_folders_are_classified_by_a_runs_own_classes(straight, tmp_path, demo_media, capsys):
+    config, found = straight
+    (tmp_path / "media").mkdir()
+    for name in ("clip_00000.mp4", "clip_00003.mp4"):
+        shutil.copy(demo_media / "heldout" / name, tmp_path / "media")
+    (tmp_path / "broken.mp4").write_text("no media")
+    assert main(["classify", config.run, str(tmp_path / "broken.mp4"), str(tmp_path / "media"), "--json"]) == 1
+    broken, *named = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert broken["path"] == str(tmp_path / "broken.mp4")
+    assert [line["path"] for line in named] == [str(path) for path in sorted((tmp_path / "media").iterdir())]
+    for line, row in zip(named, (0, 3), strict=True):
+        expected = dict(zip(("cross", "ring"), softmax(found.scores[row]), strict=True))
+        assert line["labels"] == pytest.approx(expected, rel=1e-6)
+        assert line["windows"] == config.evaluate.windows
+
+
+def test_a_step_can_be_replayed_and_curves_be_plotted_without_measuring(straight, monkeypatch):
+    config, _ = straight
+    folder = replay(config.run, 2, QUIET, rows=2)
+    for line in read_lines(folder / "clips.jsonl"):
+        assert line["captions"] == ["ring" if int(line["id"].split(".")[0][-1]) % 2 else "cross"]
+        assert probe(str(folder / line["file"])).width == config.clip.size
+    monkeypatch.setattr("vatt.evals.run.evaluate_run", None)
+    assert main(["plot", config.run]) == 0
 
 
 def test_parameters_are_loaded_resized_or_fresh_and_said_to_be(config, pretrained):
@@ -255,6 +301,13 @@ def test_a_folder_that_holds_a_folder_for_each_class_names_its_classes(config, t
     assert read_classes_of(config.run) == ("cross", "ring")
     assert said.export_text(clear=False).count("labels are the names of the folders that clips lie in") == 2
     assert "2 classes, 12 clips to train on" in said.export_text()
+
+
+def test_labels_belong_to_pretraining_runs_which_need_them(straight, tiny_run, capsys):
+    assert main(["classify", straight[0].run, "a.mp4", "--labels", "dog,siren"]) == 1
+    assert "is a fine-tuned classifier, with classes and modalities of its own" in capsys.readouterr().err
+    assert main(["classify", tiny_run, "a.mp4"]) == 1
+    assert 'say which labels to tell apart: --labels "dog,siren"' in capsys.readouterr().err
 
 
 def test_an_experiment_of_another_kind_is_refused(capsys):

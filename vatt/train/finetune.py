@@ -94,10 +94,9 @@ def compared(
     before = first(make_state(start, plain, mesh), cfg=start, names=names, mesh=mesh, console=None)
     if single:
         yield "zero-shot", measure_on(plain, mesh, heldout, console)(before)
-    # What LoRA learned is a product: only once it is added to the weights can they be mixed.
-    after = task.merged(weights(state))
     for share in cfg.classify.wise:
-        mixed = {"params": mix(weights(before), after, share), "stats": state["stats"]}
+        # What LoRA learned is a product: only once it is added to the weights can they be mixed.
+        mixed = {"params": mix(weights(before), task.merged(weights(state)), share), "stats": state["stats"]}
         yield f"{share:g} of fine-tuned", measure_on(task, mesh, heldout, console)(mixed)
 
 
