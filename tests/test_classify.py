@@ -26,7 +26,7 @@ MESH = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 def config(**more) -> FinetuneConfig:
-    small = replace(tiny().video.encoder, depth=2)
+    small = replace(tiny().video.encoder, depth=more.pop("depth", 1))
     model = replace(tiny(), video=replace(tiny().video, encoder=small), audio=replace(tiny().audio, encoder=small))
     classify = ClassifyConfig(**{k: more.pop(k) for k in list(more) if k in ClassifyConfig.__dataclass_fields__})
     optim = OptimConfig(**{"name": "sgd", "learning_rate": 0.1, "warmup_steps": 0, **more.pop("optim", {})})
@@ -130,12 +130,15 @@ def test_what_a_clip_lacks_says_nothing():
     params, stats = task.init(jax.random.key(0))
     given = batch(cfg) | {"audio_mask": np.arange(6) != 2}
     other = given | {"audio": np.where((np.arange(6) == 2)[:, None], 77, given["audio"]).astype(np.int16)}
-    np.testing.assert_array_equal(task.logits(params, stats, given), task.logits(params, stats, other))
-    silent = task.logits(params, stats, given | {"audio_mask": np.zeros(6, bool)})
+    logits = jax.jit(task.logits)
+    np.testing.assert_array_equal(logits(params, stats, given), logits(params, stats, other))
+    silent = logits(params, stats, given | {"audio_mask": np.zeros(6, bool)})
     kernel, bias = params["classifier"]["kernel"], params["classifier"]["bias"]
     alone = config(modalities=("video",))
     towers = {name: {"video": params[name]["video"]} for name in ("tokenizers", "encoders")}
-    video = Classify(alone, CLASSES).logits(towers | {"classifier": {"kernel": kernel[:96], "bias": bias}}, {}, given)
+    only = {name: given[name] for name in batch(alone)}
+    params = towers | {"classifier": {"kernel": kernel[:96], "bias": bias}}
+    video = jax.jit(Classify(alone, CLASSES).logits)(params, {}, only)
     np.testing.assert_allclose(silent, video, atol=1e-5)
 
 
@@ -144,8 +147,8 @@ def test_lora_adds_a_product_to_the_towers_matrices_and_trains_nothing_else():
     params, stats = Classify(cfg, CLASSES).init(jax.random.key(0))
     plain = {name: value for name, value in params.items() if name != "lora"}
     given = batch(cfg)
-    same = Classify(config(), CLASSES).logits(plain, stats, given)
-    np.testing.assert_array_equal(Classify(cfg, CLASSES).logits(params, stats, given), same)
+    same = jax.jit(Classify(config(), CLASSES).logits)(plain, stats, given)
+    np.testing.assert_array_equal(jax.jit(Classify(cfg, CLASSES).logits)(params, stats, given), same)
     before, after, metrics = trained(cfg, steps=2)
     moved = {path for path, x in flat(after).items() if not np.array_equal(x, flat(before)[path])}
     assert {path.split("/")[0] for path in moved} == {"lora", "classifier"}
@@ -175,8 +178,8 @@ def test_what_lora_learned_goes_into_a_run_without_it_and_stays_as_it_is_in_one_
 
 
 def test_a_layer_learns_slower_the_deeper_it_lies():
-    _, plain, _ = trained(config())
-    before, slow, _ = trained(config(optim={"layer_decay": 0.5}))
+    _, plain, _ = trained(config(depth=2))
+    before, slow, _ = trained(config(depth=2, optim={"layer_decay": 0.5}))
     full = {path: flat(plain)[path] - x for path, x in flat(before).items()}
     decayed = {path: flat(slow)[path] - x for path, x in flat(before).items()}
     for path, change in full.items():
@@ -187,7 +190,7 @@ def test_a_layer_learns_slower_the_deeper_it_lies():
         else:
             scale = 1
         np.testing.assert_allclose(decayed[path], scale * change, rtol=1e-3, atol=1e-7, err_msg=path)
-    scales = layer_scales(config(optim={"layer_decay": 0.5}), before)
+    scales = layer_scales(config(depth=2, optim={"layer_decay": 0.5}), before)
     assert scales["classifier"]["kernel"] == 1
 
 
