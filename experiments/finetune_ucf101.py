@@ -6,6 +6,9 @@ Cost: 10,000 steps of batch 64.
 Expected: not measured yet.
 Command: vatt finetune experiments/finetune_ucf101.py --init runs/vatt_bbs \
     --data.sources ucf101:DIR@train1 --evaluate.source ucf101:DIR@test1
+
+Its classes are called ApplyEyeMakeup and the like; for zero-shot classification beside it give their names, a line
+"ApplyEyeMakeup<tab>apply eye makeup" for each class: --classify.classes FILE.
 """
 
 from dataclasses import replace

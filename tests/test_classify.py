@@ -15,8 +15,10 @@ from vatt.evals.classification import averaged, score
 from vatt.models import lora
 from vatt.presets import tiny
 from vatt.tasks.classify import Classify, balance, binary_cross_entropy, cross_entropy, mixup
-from vatt.train.optim import groups, layer_scales, path_of, rules
+from vatt.train.initial import start_from
+from vatt.train.optim import groups, layer_scales, make_optimizer, path_of, rules
 from vatt.train.step import make_state, make_step
+from vatt.train.weights import Weights
 
 CLIP = ClipConfig(frames=2, fps=4, size=32, sample_rate=4_000, samples=1_024, words=6)
 CLASSES = ("red", "green", "blue")
@@ -24,7 +26,7 @@ MESH = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
 
 
 def config(**more) -> FinetuneConfig:
-    small = replace(tiny().video.encoder, depth=2)
+    small = replace(tiny().video.encoder, depth=more.pop("depth", 1))
     model = replace(tiny(), video=replace(tiny().video, encoder=small), audio=replace(tiny().audio, encoder=small))
     classify = ClassifyConfig(**{k: more.pop(k) for k in list(more) if k in ClassifyConfig.__dataclass_fields__})
     optim = OptimConfig(**{"name": "sgd", "learning_rate": 0.1, "warmup_steps": 0, **more.pop("optim", {})})
@@ -128,12 +130,15 @@ def test_what_a_clip_lacks_says_nothing():
     params, stats = task.init(jax.random.key(0))
     given = batch(cfg) | {"audio_mask": np.arange(6) != 2}
     other = given | {"audio": np.where((np.arange(6) == 2)[:, None], 77, given["audio"]).astype(np.int16)}
-    np.testing.assert_array_equal(task.logits(params, stats, given), task.logits(params, stats, other))
-    silent = task.logits(params, stats, given | {"audio_mask": np.zeros(6, bool)})
+    logits = jax.jit(task.logits)
+    np.testing.assert_array_equal(logits(params, stats, given), logits(params, stats, other))
+    silent = logits(params, stats, given | {"audio_mask": np.zeros(6, bool)})
     kernel, bias = params["classifier"]["kernel"], params["classifier"]["bias"]
     alone = config(modalities=("video",))
     towers = {name: {"video": params[name]["video"]} for name in ("tokenizers", "encoders")}
-    video = Classify(alone, CLASSES).logits(towers | {"classifier": {"kernel": kernel[:96], "bias": bias}}, {}, given)
+    only = {name: given[name] for name in batch(alone)}
+    params = towers | {"classifier": {"kernel": kernel[:96], "bias": bias}}
+    video = jax.jit(Classify(alone, CLASSES).logits)(params, {}, only)
     np.testing.assert_allclose(silent, video, atol=1e-5)
 
 
@@ -142,8 +147,8 @@ def test_lora_adds_a_product_to_the_towers_matrices_and_trains_nothing_else():
     params, stats = Classify(cfg, CLASSES).init(jax.random.key(0))
     plain = {name: value for name, value in params.items() if name != "lora"}
     given = batch(cfg)
-    same = Classify(config(), CLASSES).logits(plain, stats, given)
-    np.testing.assert_array_equal(Classify(cfg, CLASSES).logits(params, stats, given), same)
+    same = jax.jit(Classify(config(), CLASSES).logits)(plain, stats, given)
+    np.testing.assert_array_equal(jax.jit(Classify(cfg, CLASSES).logits)(params, stats, given), same)
     before, after, metrics = trained(cfg, steps=2)
     moved = {path for path, x in flat(after).items() if not np.array_equal(x, flat(before)[path])}
     assert {path.split("/")[0] for path in moved} == {"lora", "classifier"}
@@ -156,9 +161,25 @@ def test_lora_adds_a_product_to_the_towers_matrices_and_trains_nothing_else():
     assert metrics["grad_norm"] > 0
 
 
+def test_what_lora_learned_goes_into_a_run_without_it_and_stays_as_it_is_in_one_alike():
+    source = config(lora_rank=4, lora_alpha=8.0, init="runs/x")
+    task = Classify(source, CLASSES)
+    params, stats = task.init(jax.random.key(1))
+    params["lora"] = jax.tree.map(lambda x: x + 0.1, params["lora"])  # it has learned something
+    found, kernel = Weights(task, 2, params, stats), lambda at: at["encoders"]["video"]["blocks"]["up"]["kernel"]
+    for rank, alpha in ((0, 8.0), (2, 8.0), (4, 16.0), (4, 8.0)):
+        cfg = config(lora_rank=rank, lora_alpha=alpha, init="runs/x")
+        new = Classify(cfg, CLASSES)
+        fresh = dict(zip(("params", "stats"), new.init(jax.random.key(0)), strict=True))
+        state, origins = start_from(fresh, found, cfg, CLASSES)
+        np.testing.assert_allclose(kernel(new.merged(state["params"])), kernel(task.merged(params)), rtol=1e-6)
+        assert np.array_equal(kernel(state["params"]), kernel(params)) == ((rank, alpha) == (4, 8.0))
+        assert not any(origin.how == "unused" for origin in origins)
+
+
 def test_a_layer_learns_slower_the_deeper_it_lies():
-    _, plain, _ = trained(config())
-    before, slow, _ = trained(config(optim={"layer_decay": 0.5}))
+    _, plain, _ = trained(config(depth=2))
+    before, slow, _ = trained(config(depth=2, optim={"layer_decay": 0.5}))
     full = {path: flat(plain)[path] - x for path, x in flat(before).items()}
     decayed = {path: flat(slow)[path] - x for path, x in flat(before).items()}
     for path, change in full.items():
@@ -169,7 +190,7 @@ def test_a_layer_learns_slower_the_deeper_it_lies():
         else:
             scale = 1
         np.testing.assert_allclose(decayed[path], scale * change, rtol=1e-3, atol=1e-7, err_msg=path)
-    scales = layer_scales(config(optim={"layer_decay": 0.5}), before)
+    scales = layer_scales(config(depth=2, optim={"layer_decay": 0.5}), before)
     assert scales["classifier"]["kernel"] == 1
 
 
@@ -189,6 +210,19 @@ def test_sgd_is_momentum_without_nesterov():
     assert not np.allclose(velocity, first)  # it remembers half of the first gradient
 
 
+def test_the_gradient_of_all_or_of_the_towers_alone_is_clipped():
+    params = {"classifier": {"kernel": jnp.zeros(2)}, "encoders": {"video": {"norm": {"bias": jnp.zeros(2)}}}}
+    tower = {"video": {"norm": {"bias": jnp.array([3.0, 4.0])}}}
+    grads = {"classifier": {"kernel": jnp.array([0.0, 12.0])}, "encoders": tower}
+    for clip, of_head, of_tower in (("towers", 12.0, 0.5), ("all", 12 / 26, 5 / 26)):
+        cfg = config(optim={"clip_norm": 0.5, "clip": clip, "learning_rate": 1.0})
+        optimizer = make_optimizer(cfg, params)
+        updates, _ = optimizer.update(grads, optimizer.init(params), params)
+        updates = jax.device_get(updates)
+        assert np.linalg.norm(updates["classifier"]["kernel"]) == pytest.approx(of_head, rel=1e-5)
+        assert np.linalg.norm(updates["encoders"]["video"]["norm"]["bias"]) == pytest.approx(of_tower, rel=1e-5)
+
+
 def test_what_is_frozen_stays_and_a_pattern_that_matches_nothing_is_an_error():
     before, after, _ = trained(config(optim={"freeze": (r"tokenizers/.*", r"encoders/video/.*")}))
     moved = {path for path, x in flat(after).items() if not np.array_equal(x, flat(before)[path])}
@@ -205,14 +239,16 @@ def test_views_are_averaged_as_logits_or_as_probabilities():
     np.testing.assert_allclose(averaged(logits, labels="single", average="probabilities"), p.mean(1), rtol=1e-6)
     s = 1 / (1 + np.exp(-logits.astype(np.float64)))
     np.testing.assert_allclose(averaged(logits, labels="multi", average="probabilities"), s.mean(1), rtol=1e-6)
-    ranked = {how: averaged(logits, labels="single", average=how).argmax(1) for how in ("logits", "probabilities")}
-    target = np.eye(5)[ranked["logits"]]
-    assert (
-        score(averaged(logits, labels="single", average="logits"), target, list("abc"), labels="single").named()[
-            "top_1"
-        ]
-        == 100
-    )
+
+
+def test_one_sure_view_outweighs_two_others_as_logits_but_not_as_probabilities():
+    views = [[9.0, 0.0], [-2.0, 0.0], [-2.0, 0.0]]
+    logits, target = np.array([views, [[2.0, 0.0]] * 3], np.float32), np.eye(2)[[1, 0]]
+    found = {}
+    for how in ("logits", "probabilities"):
+        scores = averaged(logits, labels="single", average=how)
+        found[how] = score(scores, target, list("ab"), labels="single").named()["top_1"]
+    assert found == {"logits": 50, "probabilities": 100}
 
 
 def test_bad_combinations_are_refused():

@@ -13,6 +13,7 @@ import pytest
 
 from vatt import sharding
 from vatt.config import ClipConfig, Config, FinetuneConfig, MeshConfig, load_experiment, load_pretraining
+from vatt.describe import describe
 from vatt.presets import PRESETS
 from vatt.tasks.classify import Classify
 from vatt.tasks.pretrain import Pretrain
@@ -79,6 +80,55 @@ def test_the_papers_recipe(name):
     assert (augment.colour, augment.brightness, augment.hue) == (0.8, 32 / 255, 0.2)
     assert (augment.saturation, augment.contrast, augment.audio_noise) == (0.4, 0.4, 0.0)
     assert (cfg.model.video.keep, cfg.model.audio.keep, cfg.loss.temperature) == (0.5, 0.5, 0.07)
+
+
+# Akbari et al. 2021, appendices A.2.1, A.2.5, A.3 and A.3.1, and where they say nothing the released code: rate and
+# warm-up (None: not stated), steps, batch, modality, frames, size, samples, Hz, DropToken's share, dropout, smoothing,
+# mixup, balance, views.
+FINETUNED = {
+    "kinetics": (5e-3, 2_500, 100_000, 64, "video", 32, 320, None, None, 1.0, 0.5, 0.1, 0.0, "none", (4, 3)),
+    "audioset": (0.2, 5_000, 50_000, 1024, "audio", None, None, 153_600, 24_000, 0.5, 0.0, 0.0, 5.0, "batch", (4, 1)),
+    "imagenet": (0.08, None, 125_000, 512, "video", 4, 384, None, None, 1.0, 0.0, 0.1, 0.0, "none", (1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FINETUNED)
+def test_the_papers_recipe_of_fine_tuning(name):
+    cfg = load_experiment(ROOT / "experiments" / f"finetune_{name}.py")
+    assert isinstance(cfg, FinetuneConfig)
+    how, optim, (modality,) = cfg.classify, cfg.optim, cfg.classify.modalities
+    found = (
+        *(optim.learning_rate, optim.warmup_steps, cfg.steps, cfg.batch_size, modality),
+        *(cfg.clip.frames, cfg.clip.size, cfg.clip.samples, cfg.clip.sample_rate),
+        *(getattr(cfg.model, modality).keep, how.dropout, how.label_smoothing, how.mixup, how.balance),
+        (cfg.evaluate.windows, cfg.evaluate.crops),
+    )
+    assert [x for x, y in zip(found, FINETUNED[name], strict=True) if y is not None] == [
+        y for y in FINETUNED[name] if y is not None
+    ]
+    assert (optim.name, optim.momentum, optim.weight_decay, optim.layer_decay) == ("sgd", 0.9, 0.0, 1.0)
+    assert (optim.end_learning_rate, optim.decay) == (0.0, "half_cosine")
+    assert (optim.clip_norm, optim.clip) == (0.75, "towers")  # released code alone
+    assert (how.head, how.average, how.labels) == ("linear", "logits", "multi" if name == "audioset" else "single")
+    if modality == "video":
+        augment = cfg.augment
+        assert (augment.crop, augment.area, augment.aspect, augment.flip) == ("inception", (0.08, 1.0), (0.5, 2.0), 0.5)
+
+
+def test_kinetics_sees_every_other_frame_of_25_a_second_and_audioset_6_4_seconds():
+    kinetics, audioset = (
+        load_experiment(ROOT / "experiments" / f"finetune_{name}.py") for name in ("kinetics", "audioset")
+    )
+    assert (kinetics.clip.fps, kinetics.clip.frames / kinetics.clip.fps) == (12.5, 2.56)
+    assert audioset.clip.seconds == 6.4
+    assert audioset.clip.short == kinetics.clip.short == "repeat"
+
+
+def test_a_classifier_is_described_by_its_towers():
+    (name, part), *others = describe(load_experiment(ROOT / "experiments" / "finetune_audioset.py")).items()
+    assert (name, part.tokens, part.kept, others) == ("audio", 1_200, 600, [])
+    assert part.trained > 85e6
+    assert part.flops < part.flops_full / 2
 
 
 def test_the_demo_keeps_what_its_captions_tell():

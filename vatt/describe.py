@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from vatt.config import MODALITIES, Config, kept_tokens
-from vatt.models import vatt
+from vatt.config import MODALITIES, Config, FinetuneConfig, Modality, RunConfig, kept_tokens
+from vatt.models import functional, vatt
 from vatt.models.cost import flops
 from vatt.models.tokenizers import audio_grid, video_grid
 from vatt.train.optim import groups, rules
@@ -26,9 +26,10 @@ class Part:
     flops_full: int = 0  # forward, a clip, without DropToken
 
 
-def describe(cfg: Config) -> dict[str, Part]:
+def describe(cfg: RunConfig) -> dict[str, Part]:
     """A `Part` for video, audio and text, for the shared encoder if there is one, and for the heads; the FLOPs of a
-    modality are those of its tower and heads. Makes no parameters."""
+    modality are those of its tower and heads. Of a fine-tuning run its towers alone: how many classes there are, its
+    clips tell. Makes no parameters."""
     params, _ = _shapes(cfg)
     labels = groups(params, rules(cfg))
 
@@ -39,7 +40,7 @@ def describe(cfg: Config) -> dict[str, Part]:
     counts = token_counts(cfg)
     train, full = forward_flops(cfg, train=True), forward_flops(cfg, train=False)
     parts = {}
-    for m in MODALITIES:
+    for m in modalities(cfg):
         mine = {name: _of_modality(tree, m) for name, tree in (("params", params), ("labels", labels))}
         before, after = counts[m]
         parts[m] = Part(
@@ -53,15 +54,21 @@ def describe(cfg: Config) -> dict[str, Part]:
     if "shared" in params["encoders"]:
         shared, its_labels = params["encoders"]["shared"], labels["encoders"]["shared"]
         parts["shared encoder"] = Part(trained=size(shared, its_labels, False))
-    parts["heads"] = Part(trained=size(params["heads"], labels["heads"], False))
+    if isinstance(cfg, Config):
+        parts["heads"] = Part(trained=size(params["heads"], labels["heads"], False))
     return parts
+
+
+def modalities(cfg: RunConfig) -> tuple[Modality, ...]:
+    """Those that have a tower."""
+    return cfg.classify.modalities if isinstance(cfg, FinetuneConfig) else MODALITIES
 
 
 def _of_modality(params: dict, modality: str) -> dict:
     return {name: params[name].get(modality, {}) for name in ("tokenizers", "encoders", "post") if name in params}
 
 
-def token_counts(cfg: Config) -> dict[str, tuple[int, int]]:
+def token_counts(cfg: RunConfig) -> dict[str, tuple[int, int]]:
     """Tokens of a clip before and after DropToken, by modality; [AGG] is not counted."""
     model, clip = cfg.model, cfg.clip
     video, audio = math.prod(video_grid(model, clip).values()), math.prod(audio_grid(model, clip).values())
@@ -73,8 +80,9 @@ def token_counts(cfg: Config) -> dict[str, tuple[int, int]]:
     }
 
 
-def forward_flops(cfg: Config, *, train: bool) -> dict[str, int]:
-    """Forward FLOPs of one clip by modality, tower and heads: 2 for each multiply-add of every matrix product.
+def forward_flops(cfg: RunConfig, *, train: bool) -> dict[str, int]:
+    """Forward FLOPs of one clip by modality, tower and heads (fine-tuned: tower): 2 for each multiply-add of every
+    matrix product.
 
     `train` counts what DropToken keeps; otherwise all tokens. Text is all candidate captions.
     """
@@ -88,20 +96,23 @@ def forward_flops(cfg: Config, *, train: bool) -> dict[str, int]:
 
     def forward(params, stats, batch):
         key = jax.random.key(0) if train else None
-        return vatt.apply(cfg.model, clip, params, stats, batch, key=key, train=train)
+        if isinstance(cfg, Config):
+            return vatt.apply(cfg.model, clip, params, stats, batch, key=key, train=train)
+        return functional.merge(vatt.Vatt, cfg.model, clip, params=params, stats=stats).pool(batch, key=key)
 
-    return {m: flops(forward, params, stats, {m: inputs[m]}) for m in MODALITIES}
+    return {m: flops(forward, params, stats, {m: inputs[m]}) for m in modalities(cfg)}
 
 
-def _shapes(cfg: Config):
+def _shapes(cfg: RunConfig):
     return jax.eval_shape(lambda key: vatt.init(cfg.model, cfg.clip, key), jax.random.key(0))
 
 
-def table(cfg: Config) -> Table:
+def table(cfg: RunConfig) -> Table:
     parts = describe(cfg)
     table = Table(
         title=f"{cfg.model.backbone} backbone, {cfg.clip.frames} frames of {cfg.clip.size}x{cfg.clip.size}, "
-        f"{cfg.clip.samples:,} audio samples, {cfg.clip.candidates} captions of {cfg.clip.words} words"
+        f"{cfg.clip.samples:,} audio samples"
+        + (f", {cfg.clip.candidates} captions of {cfg.clip.words} words" if isinstance(cfg, Config) else "")
     )
     for name in (
         "",

@@ -118,11 +118,11 @@ def pretrain(args: list[str]) -> int:
 
 
 def describe(args: list[str]) -> int:
-    from vatt.config import Config
+    from vatt.config import Config, load_experiment
 
     cfg = config_from(
         "describe",
-        Config,
+        type(load_experiment(args[0])) if args and not args[0].startswith("-") else Config,
         args,
         "Prints parameters, tokens before and after DropToken, and forward FLOPs a clip, by modality and in all.",
         "vatt describe experiments/vatt_mbs.py --model.video.keep 0.25",
@@ -136,27 +136,31 @@ def describe(args: list[str]) -> int:
 def plot(args: list[str]) -> int:
     parser = make_parser(
         "plot",
-        "Writes the curves of a run, and a heat map of its retrieval, as PNG into its folder.",
+        "Writes the curves of a run, and of a pretraining run a heat map of its retrieval, as PNG into its folder.",
         "vatt plot runs/demo",
     )
-    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain wrote")
+    parser.add_argument("run", metavar="RUN", help="the folder that vatt pretrain or vatt finetune wrote")
     parser.add_argument("--source", default="", help="folder of clips (default: evaluate.source of the run)")
     options = parser.parse_args(args)
     before_jax()
     from pathlib import Path
 
     from vatt import plots
+    from vatt.config import Config
     from vatt.evals.retrieval import Retrieval
     from vatt.evals.run import evaluate_run
     from vatt.train.checkpoint import read_config
 
     print(plots.curves(options.run))
-    if not options.source and not read_config(options.run).evaluate.source:
+    cfg = read_config(options.run)
+    if not isinstance(cfg, Config):
+        return 0  # a classifier's numbers are in its curves
+    if not options.source and not cfg.evaluate.source:
         print("no heat map: the run names no evaluate.source; give a folder of clips with --source")
         return 0
     result = evaluate_run(options.run, "latest", options.source, make_console())
-    if isinstance(result, Retrieval):
-        print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
+    assert isinstance(result, Retrieval)
+    print(plots.heat_map(result, Path(options.run) / "retrieval.png"))
     return 0
 
 

@@ -39,11 +39,13 @@ class ClassifyConfig:
 
     modalities: tuple[Modality, ...] = ("video",)  # whose features are joined; pictures are video
     labels: Literal["single", "multi"] = "single"  # single: one class a clip, softmax; multi: any number, sigmoids
-    classes: str = ""  # file with one class a line, in order; empty: the labels of the training clips, sorted
+    # file with one class a line, in order, and behind a tab its name in words, which is what classify.head text and
+    # zero-shot classification go by; empty: the labels of the training clips, sorted
+    classes: str = ""
     # linear: a dense layer on the features; text: likeness to the names of the classes in the video-text space, which
     # starts at what zero-shot classification gives
     head: Literal["linear", "text"] = "linear"
-    template: str = "{}"  # caption made of a class's name, for classify.head text
+    template: str = "{}"  # caption made of a class's name, for classify.head text and zero-shot classification
     dropout: float = 0.0  # rate at the features (paper: 0.5 for video)
     label_smoothing: float = 0.0  # share of the target spread over all classes (paper: 0.1 for video)
     mixup: float = 0.0  # alpha of the Beta distribution that mixes clips and labels (paper: 5 for audio); 0: none
@@ -87,6 +89,8 @@ class OptimConfig:
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.0  # of matrices only, never of biases, norms, positions or [AGG] (adamw)
     clip_norm: float = 0.0  # largest global norm of the gradient (0: no clipping)
+    # whose gradient is clipped: all, or all but the classifier (released code, in fine-tuning: at 0.75)
+    clip: Literal["all", "towers"] = "all"
     ema: float = 0.0  # decay of the averaged weights that evaluation uses (0: none)
     layer_decay: float = 1.0  # factor of the learning rate from each layer to the one below it (1: all learn alike)
     # regular expressions of parameters that are not trained, such as 'tokenizers/.*'

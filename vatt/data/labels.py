@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,18 @@ import numpy as np
 
 from vatt.config import Modality
 from vatt.data.items import Fault, Item, Source
+from vatt.data.listing.rows import parse_source
+from vatt.data.sources import MediaSource
 from vatt.errors import DataError, MediaError, listed
 
 WHENCE = (
     "Labels come with published data sets, with manifests that have a column label, and with a folder that holds a "
     "folder for each class"
 )
+
+
+class UnseenError(MediaError):
+    """A whole file without any track that is classified."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Labels:
     modalities: tuple[Modality, ...]
 
     def needed(self, item: Item) -> Item:
-        """The item without the tracks that are not looked at. Raises MediaError if nothing is left."""
+        """The item without the tracks that are not looked at. Raises UnseenError if nothing is left."""
         item = dataclasses.replace(
             item,
             has_video=item.has_video and "video" in self.modalities,
@@ -36,17 +42,12 @@ class Labels:
         )
         if not (item.has_video or item.has_audio):
             wanted = " or ".join(self.modalities)
-            raise MediaError(item.id, f"has no {wanted}, which is all that is classified", f"no_{self.modalities[0]}")
+            raise UnseenError(item.id, f"has no {wanted}, which is all that is classified", f"no_{self.modalities[0]}")
         return item
 
     def put(self, example: dict, item: Item, lacks: list[str]) -> tuple[dict, list[str]]:
-        """The example with `label` [C] float32 and without what is not looked at; what it lacks of
-        the rest.
-
-        Raises MediaError if all of its sound is silence and there is nothing else."""
+        """The example with `label` [C] float32 and without what is not looked at; what it lacks of the rest."""
         seen = {name: x for name, x in example.items() if name.split("_")[0] in self.modalities}
-        if not any(seen[f"{modality}_mask"] for modality in self.modalities):
-            raise MediaError(item.id, "is silent, and sound is all that is classified", "silent")
         unseen = {"no_video": "video", "no_audio": "audio", "silent": "audio"}
         return seen | {"label": self.vector(item)}, [kind for kind in lacks if unseen.get(kind) in self.modalities]
 
@@ -110,26 +111,48 @@ class Subset:
 
 
 def read_classes(path: str | Path) -> tuple[str, ...]:
-    """One class a line. Raises DataError if the file is missing or empty, or repeats one."""
+    """The classes of a file, in order. Raises DataError as `read_names`."""
+    return tuple(read_names(path))
+
+
+def read_names(path: str | Path) -> dict[str, str]:
+    """The classes of a file, one a line, in order; and what each is called in words: what stands behind a tab on its
+    line, as in "n01440764\ttench", or the class itself.
+
+    Raises:
+      DataError: the file is missing or empty, repeats a class, or has a line of another form.
+    """
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the classes, one a line: {error}") from error
-    classes = [line for line in lines if line]
-    if twice := [name for name, count in Counter(classes).items() if count > 1]:
-        raise DataError(f"{path}: {twice[0]!r} stands there twice")
-    if not classes:
+    names: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        label, *words = (part.strip() for part in line.split("\t"))
+        if not label or len(words) > 1 or "" in words:
+            raise DataError(f"{path}, line {number}: expected a class, or a class, a tab and its name, not {line!r}")
+        if label in names:
+            raise DataError(f"{path}, line {number}: {label!r} stands there twice")
+        names[label] = words[0] if words else label
+    if not names:
         raise DataError(f"{path}: is empty; it should hold one class a line")
-    return tuple(classes)
+    return names
+
+
+def write_names(names: Mapping[str, str]) -> str:
+    """What `read_names` reads."""
+    return "".join(f"{label}\n" if label == said else f"{label}\t{said}\n" for label, said in names.items())
 
 
 def with_labels(source: Source) -> Source:
-    """The source; where none of its clips has a label and all are files in folders, as `ByFolder`: with the first
-    folder of their paths for a label, as in a folder that holds a folder for each class."""
-    if any(source.labels()):
+    """The source; where it is a folder, none of its clips has a label and all are files in folders, as `ByFolder`: with
+    the first folder of their paths for a label, as in a folder that holds a folder for each class."""
+    if not isinstance(source, MediaSource) or parse_source(source.name).kind != "folder" or any(source.labels()):
         return source
     items = [source[index] for index in range(len(source))]
-    if not all(isinstance(item.media, str) and "/" in item.id for item in items):
+    if not all(isinstance(item.media, str) and "/" in item.id for item in items):  # or it is a folder of archives
         return source
     return ByFolder(source, [(item.id.split("/")[0],) for item in items])
 
@@ -146,11 +169,15 @@ def classes_of(sources: Sequence[Source]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def labelled(source: Source, classes: Sequence[str], labels: Literal["single", "multi"]) -> Source:
-    """The items of a source that have a label, of which the rest are told as faults. In multi all have: maybe none.
+def labelled(
+    source: Source, classes: Sequence[str], labels: Literal["single", "multi"], modalities: Sequence[Modality]
+) -> Source:
+    """The items of a source that a classifier of `modalities` can use: those with a label (in multi all: maybe none),
+    and with a track to look at, as far as is known before records are read. The rest are told as faults.
 
     Raises:
-      DataError: a label that is no class; an item with several in single; or no item has a label.
+      DataError: a label that is no class; an item with several in single; no item has a label; or none that has one has
+        such a track.
     """
     every = source.labels()
     known = set(classes)
@@ -161,18 +188,28 @@ def labelled(source: Source, classes: Sequence[str], labels: Literal["single", "
             f"{source.name}: {len(unknown)} of its labels are no class of the {len(classes)} trained on:\n"
             f"{listed(names)}\nRemove those clips, or name all classes in a file: --classify.classes FILE"
         )
-    if labels == "multi":
-        return source
     several = next((index for index, some in enumerate(every) if len(some) > 1), None)
-    if several is not None:
+    if labels == "single" and several is not None:
         raise DataError(
             f"{source.name}: {source[several].id} has the labels {', '.join(every[several])}; for more than one a clip "
             "set classify.labels multi"
         )
-    kept = [index for index, some in enumerate(every) if some]
-    if not kept:
+    if not any(every):
         raise DataError(f"{source.name}: none of its {len(every)} clips has a label. {WHENCE}")
-    if len(kept) == len(every):
+    reasons = {index: "unlabelled" for index, some in enumerate(every) if labels == "single" and not some}
+    if isinstance(source, MediaSource | ByFolder):  # to make an item of a set of records, the record is read
+        items = (source[index] for index in range(len(source)))
+        mute = [index for index, item in enumerate(items) if not any(_has(item, modality) for modality in modalities)]
+        reasons = dict.fromkeys(mute, f"no_{modalities[0]}") | reasons
+    kept = [index for index, some in enumerate(every) if index not in reasons]
+    if not any(every[index] for index in kept):
+        raise DataError(
+            f"{source.name}: none of its clips with a label has {' or '.join(modalities)}, to classify it by"
+        )
+    if not reasons:
         return source
-    faults = [Fault(id=source[index].id, reason="unlabelled") for index, some in enumerate(every) if not some]
-    return Subset(source, kept, faults)
+    return Subset(source, kept, [Fault(id=source[index].id, reason=reasons[index]) for index in sorted(reasons)])
+
+
+def _has(item: Item, modality: str) -> bool:
+    return item.has_video if modality == "video" else item.has_audio

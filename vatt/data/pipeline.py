@@ -30,7 +30,8 @@ class TrainStream:
     batch and nothing else, and the slices of all hosts, one after the other, are the batch that one host would see.
 
     A batch is a dict of what `decode_clip` gives, stacked (video, video_box, video_colour, audio), and
-      video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence
+      video_mask, audio_mask  [B] bool, False where the clip has no such track, or its sound is silence (which may be a
+        class, if there are `labels`)
       text        [B K L] int32, padded with 0; text_mask [B K] is False where there is no caption, or none
         with words. Neither if there is no tokenizer
       label       [B C] float32, 1 for the classes of the clip, if there are `labels`; then nothing comes of modalities
@@ -245,10 +246,11 @@ class _View(NamedTuple):
             for crop in evaluation_crops(self.crops)
         ]
         stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
-        stacked["video_mask"] = views[0]["video_mask"]
-        stacked["audio_mask"] = views[0]["audio_mask"] & (not is_silent(stacked["audio"]))  # no sound to be found by
+        stacked["video_mask"], stacked["audio_mask"] = views[0]["video_mask"], views[0]["audio_mask"]
         if self.labels is not None:
             stacked, _ = self.labels.put(stacked, item, [])
+        elif is_silent(stacked["audio"]):  # no sound to be found by
+            stacked["audio_mask"] = np.array(False)
         if self.tokenizer is not None:
             stacked["text"] = self._text(item, self.tokenizer)
             stacked["text_mask"] = stacked["text"][0] != PAD

@@ -16,12 +16,13 @@ from vatt.data.captions import nearest
 from vatt.data.crew import Alive, Death, Hand
 from vatt.data.crops import training_crop
 from vatt.data.items import Item, Source
-from vatt.data.labels import Labels
+from vatt.data.labels import Labels, UnseenError
 from vatt.data.ledger import Event
 from vatt.data.media.clip import decode_clip, is_silent
 from vatt.data.text import PAD, Tokenizer
 from vatt.errors import DataError, MediaError
 
+DISK = "Is the disk there? vatt data check tells which files are broken"
 TRIES = 16  # items of a source tried in turn before the stream gives up: bad clips are rare, or the disk is gone
 
 
@@ -42,7 +43,8 @@ class Decoder:
         modalities that are not classified, if there are `labels`; ids, the item's; starts (seconds); sources, `number`;
         events, for the ledger.
 
-        An item that gives no clip is replaced by the next one of its source, by the same rule on every run.
+        An item that gives no clip is replaced by the next one of its source, by the same rule on every run. If that is
+        because it has nothing to classify, it is whole, and does not count as broken.
 
         Raises:
           DataError: too many items in a row cannot be decoded.
@@ -56,13 +58,14 @@ class Decoder:
                 example, said = self._example(item, rng)
             except MediaError as failure:
                 error = failure
-                events.append(Event(number, "undecodable", item.id if item else failure.path, failure.reason))
+                reason = failure.kind if isinstance(failure, UnseenError) else "undecodable"
+                events.append(Event(number, reason, item.id if item else failure.path, failure.reason))
                 continue
             events.extend(Event(number, reason, example["ids"]) for reason in said)
             return example | {"sources": number, "events": tuple(events)}
         raise DataError(
-            f"{source.name}: {len(events)} clips in a row cannot be decoded, the last one {error}. Is the disk there? "
-            f"vatt data check tells which files are broken"
+            f"{source.name}: {len(events)} clips in a row cannot be "
+            + (f"classified: {error}" if isinstance(error, UnseenError) else f"decoded, the last one {error}. {DISK}")
         )
 
     def _example(self, item: Item, rng: np.random.Generator) -> tuple[dict, list[str]]:
@@ -77,8 +80,9 @@ class Decoder:
             lacks.append("no_video")
         if not example["audio_mask"]:
             lacks.append("no_audio")
-        elif is_silent(example["audio"]):  # it would pair every silent clip with every other
-            example["audio_mask"] = np.array(False)
+        elif is_silent(example["audio"]):
+            if self.labels is None:  # it would pair every silent clip with every other; but silence may be a class
+                example["audio_mask"] = np.array(False)
             lacks.append("silent")
         if self.labels is not None:
             example, lacks = self.labels.put(example, item, lacks)

@@ -47,7 +47,8 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     if isinstance(model, Pretrained):
         print_faults(console, clips)
         return evaluate_source(model.cfg, clips, model.tokenizer, model.embedder, console)
-    clips = labelled(with_labels(clips), model.task.classes, model.task.cfg.classify.labels)
+    how = model.task.cfg.classify
+    clips = labelled(with_labels(clips), model.task.classes, how.labels, how.modalities)
     print_faults(console, clips)
     return classify_source(model.task.cfg, clips, model.task.classes, model.logits, console)
 

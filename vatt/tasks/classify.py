@@ -54,12 +54,16 @@ class Classify:
         """Logits [B C] of what the stream gives, without augmentation."""
         return self._apply(params, stats, to_model(batch, self.cfg, None), None)
 
-    def _apply(self, params: dict, stats: dict, batch: dict, key: jax.Array | None) -> jax.Array:
-        cfg = self.cfg
+    def merged(self, params: dict) -> dict:
+        """The parameters of the model alone, what LoRA learned being added to the matrices that it belongs to."""
         model = {name: value for name, value in params.items() if name != "lora"}
-        if "lora" in params:
-            model = lora.merge(model, params["lora"], cfg.classify.lora_alpha / cfg.classify.lora_rank)
-        return functional.merge(Classifier, *self._names(), params=model, stats=stats)(batch, key=key)
+        if "lora" not in params:
+            return model
+        return lora.merge(model, params["lora"], self.cfg.classify.lora_alpha / self.cfg.classify.lora_rank)
+
+    def _apply(self, params: dict, stats: dict, batch: dict, key: jax.Array | None) -> jax.Array:
+        model = functional.merge(Classifier, *self._names(), params=self.merged(params), stats=stats)
+        return model(batch, key=key)
 
     def _names(self) -> tuple:
         """The arguments of the Classifier."""

@@ -2,7 +2,7 @@
 
 RUN/config.json       the configuration
 RUN/vocabulary.txt    one word a line; or RUN/tokenizer.json
-RUN/classes.txt       of a classifier: one class a line
+RUN/classes.txt       of a classifier: one class a line, a name in words behind a tab if it has one
 RUN/ledger.jsonl      what was missing or broken in the clips (vatt.data.ledger)
 RUN/versions.json     the packages that wrote the run
 RUN/checkpoints/STEP  the training state after STEP steps
@@ -21,7 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from vatt.config import CheckpointConfig, Config, RunConfig, from_json, to_json
 from vatt.data.items import Source
-from vatt.data.labels import read_classes
+from vatt.data.labels import read_names
 from vatt.data.text import Subwords, Tokenizer, Vocabulary
 from vatt.errors import CheckpointError, ConfigError
 from vatt.train.versions import versions
@@ -38,6 +38,8 @@ FREE_TO_CHANGE = (
     "data.workers",
     "data.worker_kind",
     "data.max_bad",
+    "classify.average",
+    "classify.wise",
 )
 
 
@@ -125,7 +127,7 @@ def _write(path: Path, text: str) -> None:
 def _check_same(run: Path, old: RunConfig, new: RunConfig) -> None:
     if type(old) is not type(new):
         raise CheckpointError(f"{run} is a run of another kind; choose another folder with --run")
-    before, now = _flat(dataclasses.asdict(old)), _flat(dataclasses.asdict(new))
+    before, now = fields_of(old), fields_of(new)
     changed = [
         f"{name} {before[name]} -> {now[name]}"
         for name in before
@@ -138,10 +140,15 @@ def _check_same(run: Path, old: RunConfig, new: RunConfig) -> None:
         )
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
+def fields_of(cfg) -> dict[str, Any]:
+    """The fields of a configuration and of those within it, by dotted name."""
+    values = {field.name: getattr(cfg, field.name) for field in dataclasses.fields(cfg)}
     flat = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(value):
+            flat |= {f"{name}.{inner}": x for inner, x in fields_of(value).items()}
+        else:
+            flat[name] = value
     return flat
 
 
@@ -166,9 +173,15 @@ def read_pretrain_config(run: str | Path) -> Config:
     return cfg
 
 
+def read_names_of(run: str | Path) -> dict[str, str]:
+    """The classes of a fine-tuned run, in order, and what they are called (see `read_names`). Raises DataError if they
+    are not there."""
+    return read_names(Path(run) / "classes.txt")
+
+
 def read_classes_of(run: str | Path) -> tuple[str, ...]:
-    """The classes of a fine-tuned run, in order. Raises DataError if they are not there."""
-    return read_classes(Path(run) / "classes.txt")
+    """As `read_names_of`, the classes alone."""
+    return tuple(read_names_of(run))
 
 
 def read_tokenizer(run: str | Path) -> Tokenizer:
@@ -228,9 +241,9 @@ class Checkpoints:
 
     def save(self, step: int, state: dict, metrics: dict[str, float] | None = None) -> None:
         """Starts writing `state` and returns; the state may be donated at once. A step already there stays."""
+        self.wait()
         if step in self.steps:
             return
-        self.wait()
         best: Any = {"best": metrics[self.cfg.best]} if metrics and self.cfg.best in metrics else None
         # A copy on the device: the next step donates these buffers while the writer still reads them.
         self._pending = self._orbax.save_async(step, jax.tree.map(jax.numpy.copy, state), metrics=best, force=True)

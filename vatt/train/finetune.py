@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +12,18 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from vatt.config import Config, FinetuneConfig
+from vatt.data.faults import FAULTS
 from vatt.data.items import Source, absolute_path
-from vatt.data.labels import ByFolder, Labels, classes_of, labelled, read_classes, with_labels
+from vatt.data.labels import ByFolder, Labels, classes_of, labelled, read_names, with_labels, write_names
 from vatt.data.pipeline import TrainStream
-from vatt.data.text import UNKNOWN
-from vatt.errors import CheckpointError, DataError
+from vatt.errors import CheckpointError, DataError, VattError, listed
 from vatt.evals.classification import Classification
 from vatt.evals.finetuned import logits_of
 from vatt.evals.pretrained import Pretrained, ready
 from vatt.evals.run import classify_source
 from vatt.tasks.classify import Classify
 from vatt.tasks.pretrain import Pretrain
-from vatt.train.checkpoint import has_checkpoint, open_run, read_classes_of, read_config, step_of
+from vatt.train.checkpoint import has_checkpoint, open_run, read_config, read_names_of, step_of
 from vatt.train.initial import start_from, table
 from vatt.train.loop import Job, begin, open_sources, train, with_absolute_sources
 from vatt.train.step import State, make_state, weights
@@ -49,18 +50,19 @@ def finetune(cfg: FinetuneConfig, console: Console) -> Measured | None:
     cfg = pinned(cfg)  # if init is no run, that is said before media are opened
     sources, heldout = open_sources(cfg, console)
     sources, heldout = [told(source, console) for source in sources], told(heldout, console) if heldout else None
-    classes = open_classes(cfg, sources)
-    sources = [labelled(source, classes, cfg.classify.labels) for source in sources]
-    heldout = labelled(heldout, classes, cfg.classify.labels) if heldout else None
+    names = open_names(cfg, sources)
+    classes = tuple(names)
+    sources = [usable(source, classes, cfg, console) for source in sources]
+    heldout = usable(heldout, classes, cfg, console) if heldout else None
     console.print(f"{len(classes)} classes, {sum(map(len, sources))} clips to train on.")
-    open_run(cfg, sources, {"classes.txt": "".join(f"{name}\n" for name in classes)})
+    open_run(cfg, sources, {"classes.txt": write_names(names)})
     task = Classify(cfg, classes)
     job = Job(
         cfg=cfg,
         task=task,
         mesh=mesh,
         stream=open_stream(cfg, sources, classes),
-        first=functools.partial(first, cfg=cfg, classes=classes, mesh=mesh, console=console),
+        first=functools.partial(first, cfg=cfg, names=names, mesh=mesh, console=console),
         measure=measure_on(task, mesh, heldout, console) if heldout else None,
         measured="classification",
     )
@@ -69,13 +71,33 @@ def finetune(cfg: FinetuneConfig, console: Console) -> Measured | None:
         return None
     assert isinstance(result, Classification)
     measured = {"fine-tuned": result}
-    if cfg.classify.wise:
-        before = first(make_state(cfg, task, mesh), cfg=cfg, classes=classes, mesh=mesh, console=None)
-        for share in cfg.classify.wise:
-            mixed = {name: mix(before[name], state[name], share) for name in ("params", "ema") if name in state}
-            measured[f"{share:g} of fine-tuned"] = measure_on(task, mesh, heldout, console)(state | mixed)
-    zero_shot = measure_zero_shot(cfg, classes, mesh, heldout, console)
-    return ({"zero-shot": zero_shot} if zero_shot else {}) | measured
+    try:
+        for name, found in compared(task, names, mesh, state, heldout, console):
+            measured[name] = found
+    except VattError as error:  # such as that init has gone meanwhile: what was measured before stands
+        console.print(f"What the run started from is not measured: {error}", highlight=False)
+    except KeyboardInterrupt:
+        console.print("Measuring was stopped. The same command measures again.")
+    return dict(sorted(measured.items(), key=lambda pair: pair[0] != "zero-shot"))  # in the order of time
+
+
+def compared(
+    task: Classify, names: Mapping[str, str], mesh: Mesh, state: State, heldout: Source, console: Console
+) -> Iterator[tuple[str, Classification]]:
+    """What stands beside the fine-tuned classifier: zero-shot classification before, and mixtures of the weights of
+    both. Raises CheckpointError if cfg.init cannot be read, DataError if the names of the classes say nothing to it."""
+    cfg, start = task.cfg, zero_shot_config(task.cfg)
+    single = cfg.classify.labels == "single"  # else likeness to a name has no threshold from which a clip has it
+    if start is None or not (single or cfg.classify.wise):
+        return
+    plain = Classify(start, task.classes)
+    before = first(make_state(start, plain, mesh), cfg=start, names=names, mesh=mesh, console=None)
+    if single:
+        yield "zero-shot", measure_on(plain, mesh, heldout, console)(before)
+    for share in cfg.classify.wise:
+        # What LoRA learned is a product: only once it is added to the weights can they be mixed.
+        mixed = {"params": mix(weights(before), task.merged(weights(state)), share), "stats": state["stats"]}
+        yield f"{share:g} of fine-tuned", measure_on(task, mesh, heldout, console)(mixed)
 
 
 def pinned(cfg: FinetuneConfig) -> FinetuneConfig:
@@ -103,11 +125,26 @@ def told(source: Source, console: Console) -> Source:
     return source
 
 
-def open_classes(cfg: FinetuneConfig, sources: Sequence[Source]) -> tuple[str, ...]:
-    """Those of the run's checkpoints, else of the file that the config names, else the labels of the training clips."""
+def usable(source: Source, classes: Sequence[str], cfg: FinetuneConfig, console: Console) -> Source:
+    """The clips that the classifier can use (see `labelled`). Says which are left out."""
+    found = labelled(source, classes, cfg.classify.labels, cfg.classify.modalities)
+    if left_out := found.faults[len(source.faults) :]:
+        kinds = Counter(fault.reason for fault in left_out).most_common()
+        console.print(
+            f"{source.name}: of {len(source)} clips {len(left_out)} are left out. "
+            f"{'; '.join(f'{count} x {FAULTS[kind].says}' for kind, count in kinds)}:\n"
+            + listed([fault.id for fault in left_out]),
+            highlight=False,
+        )
+    return found
+
+
+def open_names(cfg: FinetuneConfig, sources: Sequence[Source]) -> dict[str, str]:
+    """The classes, and what they are called: those of the run's checkpoints, else of the file that the config names,
+    else the labels of the training clips."""
     if has_checkpoint(cfg.run):
-        return read_classes_of(cfg.run)
-    return read_classes(cfg.classify.classes) if cfg.classify.classes else classes_of(sources)
+        return read_names_of(cfg.run)
+    return read_names(cfg.classify.classes) if cfg.classify.classes else {name: name for name in classes_of(sources)}
 
 
 def open_stream(cfg: FinetuneConfig, sources: Sequence[Source], classes: tuple[str, ...]) -> TrainStream:
@@ -126,32 +163,36 @@ def open_stream(cfg: FinetuneConfig, sources: Sequence[Source], classes: tuple[s
     )
 
 
-def first(state: State, *, cfg: FinetuneConfig, classes: tuple[str, ...], mesh: Mesh, console: Console | None) -> State:
-    """What training starts from: `state`, with what fits of the parameters of cfg.init. Says what was taken."""
+def first(state: State, *, cfg: FinetuneConfig, names: Mapping[str, str], mesh: Mesh, console: Console | None) -> State:
+    """What training starts from: `state`, with what fits of the parameters of cfg.init. Says what was taken.
+
+    names: of the classes, in words."""
     if not cfg.init:
         return state
     found = read_weights(cfg.init, cfg.init_step, mesh)
-    state, origins = start_from(state, found, cfg, classes)
+    state, origins = start_from(state, found, cfg, tuple(names))
     if console:
         console.print(table(origins, cfg.init), highlight=False)
     if cfg.classify.head != "text":
         return state
     if not isinstance(found.task, Pretrain):
         raise CheckpointError(f"{cfg.init}: is a fine-tuned classifier; classify.head text needs a pretraining run")
-    return name_classes(state, ready(cfg.init, found, mesh), cfg, classes)
+    return name_classes(state, ready(cfg.init, found, mesh), cfg, names)
 
 
-def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, classes: tuple[str, ...]) -> State:
-    """The state whose classes have the embeddings that the model gives their names.
+def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, names: Mapping[str, str]) -> State:
+    """The state whose classes have the embeddings that the model gives their names, put into classify.template.
 
     Raises:
-      DataError: a name has no word that it knows.
+      DataError: it knows no word of a name.
     """
-    captions = [cfg.classify.template.format(name) for name in classes]
-    for name in classes:
-        if (model.tokenizer.encode(name, cfg.clip.words) <= UNKNOWN).all():
-            raise DataError(f"class {name!r}: {cfg.init} knows none of its words, so that its name says nothing")
-    kernel = model.embed_text(captions).T  # [E C]
+    for label, name in names.items():
+        if trouble := model.unreadable(name):
+            raise DataError(
+                f"class {label!r}: {trouble}. Say what the classes are in words: --classify.classes FILE, with a line "
+                "CLASS<tab>NAME for each"
+            )
+    kernel = model.embed_text([cfg.classify.template.format(name) for name in names.values()]).T  # [E C]
     learned = model.params.get("loss", {}).get("video_text", {})
     scale = float(learned["log_scale"]) if "log_scale" in learned else -math.log(model.cfg.loss.temperature)
     for params in [state["params"]] + ([state["ema"]] if "ema" in state else []):
@@ -161,24 +202,16 @@ def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, classes: 
     return state
 
 
-def measure_zero_shot(
-    cfg: FinetuneConfig, classes: tuple[str, ...], mesh: Mesh, heldout: Source, console: Console
-) -> Classification | None:
-    """Classification of the held-out clips by likeness to the classes' names, before any fine-tuning; None where there
-    is no such thing."""
-    if not cfg.init or cfg.classify.labels != "single" or "video" not in cfg.classify.modalities:
-        return None
-    if not isinstance(read_config(cfg.init), Config):
+def zero_shot_config(cfg: FinetuneConfig) -> FinetuneConfig | None:
+    """The classifier by likeness to the classes' names that the run started as, or could have; None if there is none.
+
+    It is what `classify.head text` starts as: one template, classify.template, and the mean of a clip's cosines over
+    its views. `vatt.evals.zeroshot.zero_shot_accuracy` asks with several templates and takes the mean of embeddings, so
+    that its numbers differ somewhat."""
+    if not cfg.init or "video" not in cfg.classify.modalities or not isinstance(read_config(cfg.init), Config):
         return None
     plain = dataclasses.replace(cfg.classify, head="text", modalities=("video",), lora_rank=0)
-    cfg = dataclasses.replace(cfg, classify=plain)
-    task = Classify(cfg, classes)
-    try:
-        state = first(make_state(cfg, task, mesh), cfg=cfg, classes=classes, mesh=mesh, console=None)
-    except (CheckpointError, DataError) as error:
-        console.print(f"Zero-shot classification is not measured: {error}", highlight=False)
-        return None
-    return measure_on(task, mesh, heldout, console)(state)
+    return dataclasses.replace(cfg, classify=plain)
 
 
 def measure_on(task: Classify, mesh: Mesh, heldout: Source, console: Console) -> Callable[[State], Classification]:

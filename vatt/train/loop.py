@@ -88,6 +88,7 @@ def train(job: Job, console: Console) -> tuple[State, Result | None]:
     Raises:
       DataError, CheckpointError: what the user can mend; what was trained until then is saved.
       NonFiniteError: the loss was NaN or infinite; names the step and its clips.
+      Whatever measuring raises: what was trained until then is saved.
     """
     cfg, mesh, run = job.cfg, job.mesh, Path(job.cfg.run)
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints, Interrupt(console) as interrupt:
@@ -123,8 +124,14 @@ def train(job: Job, console: Console) -> tuple[State, Result | None]:
                     due = cfg.evaluate.every and step % cfg.evaluate.every == 0
                     if job.measure and (due or step == cfg.steps):
                         reporter.flush()
-                        result = job.measure(state)
-                        log.write(step, {f"{job.measured}/{name}": value for name, value in result.named().items()})
+                        try:
+                            result = interrupt.unless_asked(job.measure, state)
+                        except BaseException:  # the state is finite, and steps cost more than measuring it again
+                            save()
+                            raise
+                        if result is not None:
+                            found = result.named().items()
+                            log.write(step, {f"{job.measured}/{name}": value for name, value in found})
                         reporter.resume()
                     excess = ledger.excess()
                     stopping = interrupt.asked or step == cfg.steps or excess
@@ -132,7 +139,7 @@ def train(job: Job, console: Console) -> tuple[State, Result | None]:
                         save(result)
                     if stopping:
                         break
-            except DataError:  # a disk is gone, or held-out clips cannot be ranked: what was trained is not lost
+            except DataError:  # a disk is gone: what was trained is not lost
                 if step:
                     save()
                 raise
@@ -143,7 +150,11 @@ def train(job: Job, console: Console) -> tuple[State, Result | None]:
         if step < cfg.steps:
             console.print(f"Stopped after step {step} of {cfg.steps} and saved. The same command goes on from there.")
             return state, None
-        return state, result or (job.measure(state) if job.measure else None)
+        if result is None and job.measure:
+            result = interrupt.unless_asked(job.measure, state)
+            if result is None:
+                console.print(f"Step {step} of {cfg.steps} is saved, but not measured. The same command measures it.")
+        return state, result
 
 
 class Reporter:
@@ -255,8 +266,23 @@ class Interrupt:
 
     def __init__(self, console: Console):
         self.asked = False
+        self._at_once = False
         self._console = console
         self._before: dict = {}
+
+    def unless_asked(self, work: Callable[[State], Result], state: State) -> Result | None:
+        """What `work` gives of the state; None where stopping was asked for before or meanwhile, which ends the work:
+        it may take hours, and nothing is lost with it."""
+        if self.asked:
+            return None
+        self._at_once = True
+        try:
+            return work(state)
+        except KeyboardInterrupt:
+            self.asked = True
+            return None
+        finally:
+            self._at_once = False
 
     def __enter__(self):
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -266,6 +292,8 @@ class Interrupt:
     def _ask(self, *_) -> None:
         self.asked = True
         self._restore()
+        if self._at_once:
+            raise KeyboardInterrupt
         self._console.print("Stopping after this step and saving; Ctrl-C again stops at once.")
 
     def _restore(self) -> None:

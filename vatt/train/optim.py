@@ -84,7 +84,7 @@ def make_optimizer(cfg: RunConfig, params) -> optax.GradientTransformation:
     labels = groups(params, rules(cfg))
     decayed = jax.tree.map(lambda name: name == "decay", labels)
     chain = [
-        optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity(),
+        clipping(optim),
         optax.trace(decay=optim.momentum)
         if optim.name == "sgd"
         else optax.scale_by_adam(b1=optim.b1, b2=optim.b2, eps=optim.eps),
@@ -98,6 +98,21 @@ def make_optimizer(cfg: RunConfig, params) -> optax.GradientTransformation:
         chain.append(optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, _like(scales, updates))))
     trained = jax.tree.map(lambda name: "frozen" if name == "frozen" else "trained", labels)
     return optax.partition({"trained": optax.chain(*chain), "frozen": optax.set_to_zero()}, trained)
+
+
+def clipping(cfg: OptimConfig) -> optax.GradientTransformation:
+    """What is clipped shrinks alike, to a global norm of at most `clip_norm`; the classifier, if it is not, keeps its
+    gradient, and does not count."""
+    if not cfg.clip_norm:
+        return optax.identity()
+    clip = optax.clip_by_global_norm(cfg.clip_norm)
+    if cfg.clip == "all":
+        return clip
+
+    def towers(updates):
+        return jax.tree_util.tree_map_with_path(lambda path, _: not path_of(path).startswith("classifier/"), updates)
+
+    return optax.masked(clip, towers)
 
 
 def check_patterns(patterns: Sequence[str], params) -> None:
