@@ -184,11 +184,10 @@ class _Work:
         for modality, found in state.found.items():
             found.sort(key=lambda window: window[0])
             start = np.array([start for start, _ in found])
+            end = np.minimum(start + self._about.seconds, state.end)  # of a file shorter than a window, its own
             for space in found[0][1]:
                 vectors = np.stack([z[space] for _, z in found])
-                batches[modality, space] = self._batch(
-                    state, modality, space, start=start, end=start + self._about.seconds, vectors=vectors
-                )
+                batches[modality, space] = self._batch(state, modality, space, start=start, end=end, vectors=vectors)
         captions = self._sayable(state) if "text" in state.wanted else []
         if captions:
             times = np.array([(caption.start, caption.end) for caption in captions])

@@ -110,7 +110,7 @@ def embed_query(model: Pretrained, query: str, kind: str) -> Query:
         return Query(kind, {"vt": model.embed_text([query])[0]}, _notes(model, query))
     path = os.path.expanduser(query)
     seconds = model.cfg.clip.seconds
-    first, last = open_file(path, seconds).room(seconds)
+    first, last = open_file(path, model.cfg.clip.needed).room(seconds)
     hop = max(seconds, (last - first) / (WINDOWS - 1))
     try:
         windows = model.embed_video(path, hop=hop) if kind == "video" else model.embed_audio(path, hop=hop)

@@ -51,6 +51,7 @@ class State:
     captions: dict[Caption, None] = field(default_factory=dict)  # in order
     errors: list[dict] = field(default_factory=list)
     seconds: float = 0.0
+    end: float = 0.0  # of what windows may show
     wanted: list[str] = field(default_factory=list)  # modalities that it should give
     windows: int = 0  # in all
     seen: int = 0  # that were embedded, or found to hold nothing
@@ -165,11 +166,12 @@ def open_file(file: MediaFile, wanted: Wanted) -> State:
         return state
     for row in file.rows:
         try:
-            item = open_row(row, info, clip.seconds)
+            item = open_row(row, info, clip.needed)
         except MediaError as error:
             state.wrong(error.kind, error.reason)
             continue
         state.seconds += item.end - item.start
+        state.end = max(state.end, clip.seconds if item.still else item.end)
         state.captions |= dict.fromkeys(_within(row.captions, item))
         here = replace(
             item,

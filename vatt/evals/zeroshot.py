@@ -154,7 +154,7 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def _modality(model: Pretrained, path: str | os.PathLike, asked: str) -> Literal["video", "audio"]:
     if asked != "auto":
         return "audio" if asked == "audio" else "video"
-    item = open_file(path, model.cfg.clip.seconds)
+    item = open_file(path, model.cfg.clip.needed)
     if item.has_video:
         return "video"
     if not model.cfg.model.heads.audio_text:
