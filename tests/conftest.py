@@ -42,6 +42,7 @@ def tiny_run(demo_media, tmp_path_factory):
     """The folder of a run whose weights are as they were drawn. Audio has a head into the text space."""
     from dataclasses import replace
 
+    import jax
     from rich.console import Console
 
     from tests.media import small_demo
@@ -58,5 +59,7 @@ def tiny_run(demo_media, tmp_path_factory):
     sources, _ = open_sources(cfg, Console(quiet=True))
     open_run(cfg, sources, tokenizer_text(open_tokenizer(cfg, sources)))
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
-        checkpoints.save(2, make_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig())))
+        checkpoints.save(
+            2, make_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
+        )  # compiles soonest
     return cfg.run

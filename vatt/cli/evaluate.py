@@ -49,13 +49,14 @@ def run(args: list[str]) -> int:
     from vatt.cli.finetune import print_classification
     from vatt.evals.retrieval import Retrieval
     from vatt.evals.run import evaluate_run
+    from vatt.train.checkpoint import step_of
 
     console = make_console()
     result = evaluate_run(options.run, options.step, options.source, console)
     if isinstance(result, Retrieval):
         print_retrieval(console, result, options.run)
     else:
-        print_classification(console, {f"step {options.step}": result}, options.run)
+        print_classification(console, {f"step {step_of(options.run, options.step)}": result}, options.run)
     return 0
 
 

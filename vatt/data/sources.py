@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vatt.config import ClipConfig
+from vatt.config import ClipConfig, Modality
 from vatt.data.columns import Items
 from vatt.data.faults import FAULTS
 from vatt.data.items import Fault, Item, Listing, Medium, Progress, Row, Source, absolute_path
@@ -18,7 +18,7 @@ from vatt.data.text import words
 from vatt.errors import DataError, MediaError, listed
 
 SLACK = 1e-6  # seconds; 3.2 s cut from a film at 71.3 s may come out shorter by a rounding error
-BOTH = ("video", "audio")
+BOTH: tuple[Modality, ...] = ("video", "audio")
 
 NOT_BAD = ("missing", "too_short")  # left out and told of, but nothing that is broken
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from vatt.config import Config, FinetuneConfig, RunConfig
+from vatt.data import builders
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.labels import Labels, labelled, with_labels
 from vatt.data.listing.rows import parse_source
 from vatt.data.pipeline import evaluation_batches
-from vatt.data.sources import open_clips
+from vatt.data.sources import BOTH, open_clips
 from vatt.data.text import Tokenizer
 from vatt.errors import DataError, MediaError, listed
 from vatt.evals.classification import Classification, classify
@@ -42,8 +43,9 @@ def evaluate_run(run: str | Path, step: str, source: str, console: Console) -> R
     if not source:
         raise DataError(f"{run} names no evaluate.source; give a folder of clips with --source")
     model = load_classifier(run, step=step) if isinstance(cfg, FinetuneConfig) else load(run, step=step)
-    with bar(console, source) as progress:
-        clips = open_clips(source, cfg.clip, max_bad=1.0, progress=progress)  # what is left out is said, not refused
+    seen = cfg.classify.modalities if isinstance(cfg, FinetuneConfig) else BOTH
+    with bar(console, source) as progress:  # what is left out is said, not refused
+        clips = open_clips(source, cfg.clip, max_bad=1.0, modalities=seen, progress=progress)
     if isinstance(model, Pretrained):
         print_faults(console, clips)
         return evaluate_source(model.cfg, clips, model.tokenizer, model.embedder, console)
@@ -64,12 +66,9 @@ def evaluate_source(
 def grouping(source: str) -> Callable[[str, str], str]:
     """What a clip of a source was cut from, by its id and its file: as the protocol of a published set has it, else its
     file."""
-    from vatt.evals.probe.recipes import PROBES
-
     parsed = parse_source(source)
-    if parsed.kind == "builder" and parsed.name in PROBES:
-        return lambda id, media: PROBES[parsed.name].group(id)
-    return lambda id, media: media
+    of_id = getattr(builders.load(parsed.name), "group", None) if parsed.kind == "builder" else None
+    return (lambda id, media: of_id(id)) if of_id else (lambda id, media: media)
 
 
 def classify_source(

@@ -48,7 +48,7 @@ def finetune(cfg: FinetuneConfig, console: Console) -> Measured | None:
     cfg = dataclasses.replace(cfg, init=absolute_path(cfg.init) if cfg.init else "")
     mesh = begin(cfg, console)
     cfg = pinned(cfg)  # if init is no run, that is said before media are opened
-    sources, heldout = open_sources(cfg, console)
+    sources, heldout = open_sources(cfg, console, cfg.classify.modalities)
     sources, heldout = [told(source, console) for source in sources], told(heldout, console) if heldout else None
     names = open_names(cfg, sources)
     classes = tuple(names)

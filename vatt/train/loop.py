@@ -5,7 +5,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from vatt import sharding
-from vatt.config import Config, RunConfig
+from vatt.config import Config, Modality, RunConfig
 from vatt.data.faults import FAULTS
 from vatt.data.items import Source
 from vatt.data.ledger import Ledger
 from vatt.data.listing.rows import absolute
 from vatt.data.pipeline import LISTED, TrainStream
-from vatt.data.sources import open_clips
+from vatt.data.sources import BOTH, open_clips
 from vatt.errors import NAMED, DataError, NonFiniteError
 from vatt.evals.run import print_faults
 from vatt.progress import bar
@@ -222,8 +222,11 @@ def with_absolute_sources(cfg: Run) -> Run:
     )
 
 
-def open_sources(cfg: RunConfig, console: Console) -> tuple[list[Source], Source | None]:
-    """The sources of training clips, and that of held-out clips. Says what was left out of each.
+def open_sources(
+    cfg: RunConfig, console: Console, modalities: Sequence[Modality] = BOTH
+) -> tuple[list[Source], Source | None]:
+    """The sources of training clips, and that of held-out clips, of which these modalities are looked at. Says what was
+    left out of each.
 
     Raises DataError if too much of one cannot be used.
     """
@@ -232,7 +235,14 @@ def open_sources(cfg: RunConfig, console: Console) -> tuple[list[Source], Source
 
     def opened(name: str) -> Source:
         with bar(console, name) as progress:
-            source = open_clips(name, cfg.clip, max_bad=cfg.data.max_bad, workers=cfg.data.workers, progress=progress)
+            source = open_clips(
+                name,
+                cfg.clip,
+                max_bad=cfg.data.max_bad,
+                modalities=modalities,
+                workers=cfg.data.workers,
+                progress=progress,
+            )
         print_faults(console, source)
         return source
 

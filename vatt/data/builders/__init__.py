@@ -4,6 +4,7 @@
     SPLITS            the splits there are; DEFAULT_SPLIT is the one meant when none is named
     rows(folder, split) -> Listing
                       no media is opened; a file that the annotations name and the folder lacks is a Fault "missing"
+    group(id) -> str  where clips are cut from the same films: which, by the id of a clip
 
 A field of a docstring that could not be confirmed from the publisher says so.
 """

@@ -22,6 +22,11 @@ SPLITS = ("all", *(f"fold{n}" for n in FOLDS), *(f"train{n}" for n in FOLDS))
 DEFAULT_SPLIT = "all"
 
 
+def group(id: str) -> str:
+    """The fold of a clip, such as 1 of 1-100032-A-0: a recording lies whole in one."""
+    return id.partition("-")[0]
+
+
 def rows(folder: Path, split: str) -> Listing:
     """The clips of a split. Labels are the categories."""
     check_split("esc50", split, SPLITS)

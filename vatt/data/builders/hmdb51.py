@@ -23,6 +23,11 @@ DEFAULT_SPLIT = "train1"
 CODES = {"train": "1", "test": "2"}  # 0 is in neither
 
 
+def group(id: str) -> str:
+    """The film that a clip was cut from, and what is seen: the front of April_09_brush_hair_u_nm_np1_ba_goo_0."""
+    return id.rsplit("_", 6)[0]
+
+
 def rows(folder: Path, split: str) -> Listing:
     """The clips of a split. The label is the class as its folder is called, such as brush_hair."""
     check_split("hmdb51", split, SPLITS)

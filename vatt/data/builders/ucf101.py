@@ -21,6 +21,11 @@ SPLITS = ("train1", "test1", "train2", "test2", "train3", "test3", "all")
 DEFAULT_SPLIT = "train1"
 
 
+def group(id: str) -> str:
+    """The film that a clip was cut from: of v_Biking_g01_c02 what lies before _c02."""
+    return id.rpartition("_c")[0]
+
+
 def rows(folder: Path, split: str) -> Listing:
     """The clips of a split. The label is the class as its folder is called, such as ApplyEyeMakeup."""
     check_split("ucf101", split, SPLITS)

@@ -1,7 +1,6 @@
 """The protocols as data: which splits of which data set, and how a classifier is trained and tested on features."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -59,14 +58,12 @@ class Probe(Stated):
     over, as DMVR does.
 
     dataset: a name of `vatt.data.builders`; folds: (training split, test split), each official.
-    group: of a clip's id, what it was cut from: in cross-validation such clips stay together.
     C: what a protocol names for this set.
     """
 
     dataset: str
     folds: tuple[tuple[str, str], ...]
     modalities: tuple[Seen, ...]
-    group: Callable[[str], str]
     C: dict[Classifier, tuple[float, ...]] = field(default_factory=dict)
 
 
@@ -75,7 +72,6 @@ PROBES: dict[str, Probe] = {
         dataset="ucf101",
         folds=(("train1", "test1"), ("train2", "test2"), ("train3", "test3")),
         modalities=("video",),
-        group=lambda id: id.rpartition("_c")[0],  # v_ApplyEyeMakeup_g01_c01: the first clip of the group's
         C={"svm": (1e-3,)},  # MMV's released evaluation on UCF101
         frames=32,  # every other one of 25 a second, as VATT has it, too
         fps=12.5,
@@ -85,7 +81,6 @@ PROBES: dict[str, Probe] = {
         dataset="hmdb51",
         folds=(("train1", "test1"), ("train2", "test2"), ("train3", "test3")),
         modalities=("video",),
-        group=lambda id: id.rsplit("_", 6)[0],  # April_09_brush_hair_u_nm_np1_ba_goo_0: the film, and what is seen
         C={"svm": (1e-4, 2e-4, 3e-4)},  # the span that DMVR's example of MMV on HMDB51 names
         frames=32,  # as VATT samples; DMVR's example takes every frame
         fps=12.5,
@@ -95,7 +90,6 @@ PROBES: dict[str, Probe] = {
         dataset="esc50",
         folds=tuple((f"train{fold}", f"fold{fold}") for fold in range(1, 6)),
         modalities=("audio",),
-        group=lambda id: id.partition("-")[0],  # 1-100032-A-0: the fold, in which a recording lies whole
     ),
 }
 

@@ -113,7 +113,7 @@ def published(
                 f"see vatt data check {name}@{split}"
             )
         missing = tuple(faults.get(id) or Fault(id=id, reason="missing") for id in ids if id not in place)
-        return Split(split, source, label, missing, digest(sorted(ids)), group=probe.group)
+        return Split(split, source, label, missing, digest(sorted(ids)), group=module.group)
 
     chosen = [probe.folds[number - 1] for number in folds] if folds else probe.folds
     return [Fold(test, split(train), split(test)) for train, test in chosen]

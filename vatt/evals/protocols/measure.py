@@ -28,8 +28,6 @@ from vatt.metrics import chance, retrieval_blocks
 from vatt.progress import bar
 from vatt.train.checkpoint import read_pretrain_config
 
-EMBEDDINGS = DIRECTIONS | {"text_to_audio": ("z_tv", "z_at"), "audio_to_text": ("z_at", "z_tv")}
-
 
 def measure(
     model: Pretrained, protocol: str, folder: str | Path, *, post: Post = "none", console: Console | None = None
@@ -116,7 +114,7 @@ def _measured(model: Pretrained, opened: _Opened, console: Console) -> Report:
 
     scores, by_chance = {}, {}
     for direction in rules.directions:
-        query, item = (z[name] for name in EMBEDDINGS[direction])
+        query, item = (z[name] for name in DIRECTIONS[direction])
         for variant, rows, target in _targets(direction, asked, len(ids)):
             posts: list[Post] = ["none"] if post == "none" or variant else ["none", post]
             for done in posts:
@@ -143,7 +141,7 @@ def _measured(model: Pretrained, opened: _Opened, console: Console) -> Report:
 
 def check_model(protocol: Protocol, cfg: Config) -> None:
     """Raises ConfigError if the model has no space in which the protocol's modalities meet."""
-    if any("z_at" in EMBEDDINGS[direction] for direction in protocol.directions) and not cfg.model.heads.audio_text:
+    if any("z_at" in DIRECTIONS[direction] for direction in protocol.directions) and not cfg.model.heads.audio_text:
         raise ConfigError(
             f"{protocol.name} ranks sounds by captions, and {cfg.run} has no head from audio into the text space; "
             "pretrain with --model.heads.audio-text True --loss.audio-text 1, or choose a protocol of video"
@@ -156,7 +154,7 @@ def _embed(
     """Ids of the items that have an embedding; by name the means of their windows' raw embeddings [N E]; and of the
     rest, why they have none."""
     cfg, protocol, source, failed = model.cfg, opened.rules, opened.source, []
-    names = {name for direction in protocol.directions for name in EMBEDDINGS[direction] if name != "z_tv"}
+    names = {name for direction in protocol.directions for name in DIRECTIONS[direction] if name != "z_tv"}
     inputs = [name for name in INPUTS if name.startswith(protocol.media)]
     batches = evaluation_batches(
         source,
