@@ -58,8 +58,7 @@ def tiny_run(demo_media, tmp_path_factory):
     cfg = replace(cfg, model=replace(cfg.model, heads=replace(cfg.model.heads, audio_text=True)))
     sources, _ = open_sources(cfg, Console(quiet=True))
     open_run(cfg, sources, tokenizer_text(open_tokenizer(cfg, sources)))
+    mesh = sharding.make_mesh(MeshConfig(), jax.devices()[:1])  # compiles soonest
     with Checkpoints(cfg.run, cfg.checkpoint) as checkpoints:
-        checkpoints.save(
-            2, make_state(cfg, Pretrain(cfg), sharding.make_mesh(MeshConfig(), jax.devices()[:1]))
-        )  # compiles soonest
+        checkpoints.save(2, make_state(cfg, Pretrain(cfg), mesh))
     return cfg.run
