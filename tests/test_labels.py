@@ -45,7 +45,7 @@ def test_clips_without_what_is_classified_are_left_out_and_told_before_any_is_de
     assert [(fault.id, fault.reason) for fault in found.faults] == [("mute", "no_audio"), ("none", "unlabelled")]
     whole = source(item("mute", "dog", audio=False), item("dark", "siren", video=False), item("none"))
     assert labelled(whole, CLASSES, "multi", ("video", "audio")) is whole
-    with pytest.raises(DataError, match="none of its clips with a label has audio to classify it by"):
+    with pytest.raises(DataError, match="none of its clips with a label has audio, to classify it by"):
         labelled(source(item("a"), item("mute", "dog", audio=False)), CLASSES, "multi", ("audio",))
 
 

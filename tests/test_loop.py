@@ -2,7 +2,7 @@
 
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,11 @@ from vatt.train.loop import Job, train
 MESH = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
 
 
+@dataclass(frozen=True)
 class One:
     """Moves a number."""
+
+    cfg: FinetuneConfig
 
     def init(self, key):
         return {"classifier": {"bias": jnp.zeros(1)}}, {}
@@ -55,7 +58,7 @@ def job(tmp_path):
     )
     return Job(
         cfg=cfg,
-        task=One(),
+        task=One(cfg),
         mesh=MESH,
         stream=Stream(),  # pyright: ignore[reportArgumentType]
         first=lambda state: state,
