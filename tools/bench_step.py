@@ -58,7 +58,7 @@ def main(args: Args) -> None:
         began = time.perf_counter()
         state = make_state(cfg, task, mesh)
         on_device = sharding.put_batch(batch, mesh)
-        step = make_step(cfg, task, mesh).lower(state, on_device).compile()  # pyright: ignore[reportFunctionMemberAccess]
+        step = make_step(cfg, task, mesh).compiled(state, on_device)
         compile_seconds = time.perf_counter() - began
         products = matmuls(make_step(cfg, task, mesh), state, on_device)
         holder = [state]

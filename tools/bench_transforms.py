@@ -52,8 +52,8 @@ def main(args: Args) -> None:
         ready = transform(raw, key)
         state = make_state(cfg, task, mesh)
         steps = {
-            "step on raw clips": make_step(cfg, task, mesh).lower(state, raw).compile(),  # pyright: ignore[reportFunctionMemberAccess]
-            "step on clips made ready": make_step(cfg, task, mesh).lower(state, ready).compile(),  # pyright: ignore[reportFunctionMemberAccess]
+            "step on raw clips": make_step(cfg, task, mesh).compiled(state, raw),
+            "step on clips made ready": make_step(cfg, task, mesh).compiled(state, ready),
         }
         holder = [state]
 
@@ -70,7 +70,9 @@ def main(args: Args) -> None:
     table = Table(title=f"{args.preset}, batch {args.batch_size}, {args.dtype}, {device}")
     for column in ("", "ms a batch", "middle half", "share of the raw step", "MB of temporaries"):
         table.add_column(column, justify="right" if column else "left")
-    for (name, times), compiled in zip(seconds.items(), (transform, *steps.values()), strict=True):
+    for (name, times), compiled in zip(
+        seconds.items(), (transform, *(step.jitted for step in steps.values())), strict=True
+    ):
         share = f"{ratio(times, seconds['step on raw clips']):.1%}"
         analysis = compiled.memory_analysis()
         memory = f"{analysis.temp_size_in_bytes / 1e6:.0f}" if analysis else "?"
