@@ -70,9 +70,8 @@ def main(args: Args) -> None:
     table = Table(title=f"{args.preset}, batch {args.batch_size}, {args.dtype}, {device}")
     for column in ("", "ms a batch", "middle half", "share of the raw step", "MB of temporaries"):
         table.add_column(column, justify="right" if column else "left")
-    for (name, times), compiled in zip(
-        seconds.items(), (transform, *(step.jitted for step in steps.values())), strict=True
-    ):
+    programs = (transform, *(step.jitted for step in steps.values()))
+    for (name, times), compiled in zip(seconds.items(), programs, strict=True):
         share = f"{ratio(times, seconds['step on raw clips']):.1%}"
         analysis = compiled.memory_analysis()
         memory = f"{analysis.temp_size_in_bytes / 1e6:.0f}" if analysis else "?"
