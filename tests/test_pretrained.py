@@ -44,6 +44,11 @@ def test_words_and_files_lie_in_one_space_at_unit_length(model, clip):
     assert video.va.shape[1] == audio.va.shape[1] == model.cfg.model.heads.va_width
 
 
+def test_a_text_alone_is_refused_rather_than_read_letter_by_letter(model):
+    with pytest.raises(TypeError, match="give \\['a red circle'\\]"):
+        model.embed_text("a red circle")
+
+
 def test_windows_touch_or_hop_and_the_last_ends_with_the_file(model, film):
     seconds, end = model.cfg.clip.seconds, open_file(film, 1.0).end
     touching = model.embed_video(film)

@@ -113,7 +113,7 @@ def pretrain(args: list[str]) -> int:
     if read_metrics(cfg.run):  # not if it was stopped before the first line
         plots.curves(cfg.run)
     if result is not None:
-        print_retrieval(console, result, cfg.run)
+        print_retrieval(console, result, f"{cfg.run} at step {cfg.steps}")
     return 0
 
 

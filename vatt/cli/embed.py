@@ -46,6 +46,9 @@ def run(args: list[str]) -> int:
     parser.add_argument("--format", choices=tuple(FORMATS.values()), help="default: by the name of OUT")
     options = parser.parse_args(args)
     check_output(Path(options.output))
+    partial = f"{options.output}.partial"
+    if Path(options.output).exists() and not Path(partial).exists():
+        print(f"vatt: {options.output} is there already; it is replaced when this is done", file=sys.stderr)
     format: Any = options.format or FORMATS.get(Path(options.output).suffix.lower())
     if format is None:
         parser.error(f"-o {options.output}: its name ends in neither .parquet nor .safetensors; give --format")
@@ -56,7 +59,6 @@ def run(args: list[str]) -> int:
     from vatt.progress import bar
 
     console = make_console()
-    partial = f"{options.output}.partial"
     with bar(console, "listing") as progress:
         files, unusable = list_media(options.sources, progress=progress)
     model = load(options.run, step=options.step)

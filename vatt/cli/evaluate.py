@@ -53,10 +53,11 @@ def run(args: list[str]) -> int:
 
     console = make_console()
     result = evaluate_run(options.run, options.step, options.source, console)
+    step = step_of(options.run, options.step)
     if isinstance(result, Retrieval):
-        print_retrieval(console, result, options.run)
+        print_retrieval(console, result, f"{options.run} at step {step}")
     else:
-        print_classification(console, {f"step {step_of(options.run, options.step)}": result}, options.run)
+        print_classification(console, {f"step {step}": result}, options.run)
     return 0
 
 

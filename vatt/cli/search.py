@@ -116,4 +116,6 @@ def print_hits(console, hits, gone) -> None:
         if hit.text:
             path.append(f"\n{hit.text}", style="italic")
         table.add_row(str(rank), f"{hit.score:.3f}", f"{hit.start:.2f}-{hit.end:.2f}", hit.modality, path)
+    if not console.is_terminal:  # a path that is broken over lines is none
+        console.width = max([console.width, *(len(hit.path) + len(hit.text or "") + 60 for hit in hits)])
     console.print(table)

@@ -185,8 +185,9 @@ def labelled(
     if unknown:
         names = [f"{label!r}, {count} clips" for label, count in unknown.most_common()]
         raise DataError(
-            f"{source.name}: {len(unknown)} of its labels are no class of the {len(classes)} trained on:\n"
-            f"{listed(names)}\nRemove those clips, or name all classes in a file: --classify.classes FILE"
+            f"{source.name}: labels that are no class of the {len(classes)} trained on:\n{listed(names)}\n"
+            "Leave those clips out, or choose others (held-out ones by --evaluate.source, or --source of evaluate). "
+            "To train on classes that no training clip has, name them all: --classify.classes FILE"
         )
     several = next((index for index, some in enumerate(every) if len(some) > 1), None)
     if labels == "single" and several is not None:

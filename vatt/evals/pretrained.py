@@ -91,6 +91,8 @@ class Pretrained:
         Raises:
           DataError: a text holds no word, or none that the model knows.
         """
+        if isinstance(texts, str):
+            raise TypeError(f"embed_text takes a list of texts; give [{texts!r}]")
         if not len(texts):
             return np.zeros((0, self.cfg.model.heads.vt_width), np.float32)
         for text in texts:

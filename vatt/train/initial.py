@@ -85,19 +85,19 @@ def _lora(cfg: FinetuneConfig) -> tuple[int, float]:
 
 
 def _check_encoders(origins: list[Origin], found: Weights, cfg: FinetuneConfig) -> None:
-    """Raises CheckpointError if an encoder would be fresh though the other run has one for its modality: training would
-    go on as if from scratch."""
+    """Raises CheckpointError if an encoder would be fresh, or a mixture of both, though the other run has one for its
+    modality: training would go on as if from scratch."""
     there = found.task.cfg.classify.modalities if isinstance(found.task, Classify) else MODALITIES
-    hows: dict[str, set[str]] = {}
+    fits: dict[str, bool] = {}
     for origin in origins:
         room, name, *_ = origin.path.split("/")
         if room == "encoders":
-            hows.setdefault(name, set()).add(origin.how)
-    lost = [name for name, how in hows.items() if how == {"fresh"}]
-    if len(lost) == len(hows) or any(name in there or name == "shared" for name in lost):
+            fits[name] = fits.get(name, True) and origin.how != "fresh"
+    lost = [name for name, fit in fits.items() if not fit]
+    if len(lost) == len(fits) or any(name in there or name == "shared" for name in lost):
         where = " and ".join(f"encoders/{name}" for name in lost)
         raise CheckpointError(
-            f"{cfg.init}: none of its parameters fits {where}, as its model is another. To fine-tune it, give this run "
+            f"{cfg.init}: its parameters do not fit {where}, as its model is another. To fine-tune it, give this run "
             f"its model: {model_options(found, cfg) or 'see model and clip'}"
         )
 

@@ -16,7 +16,7 @@ from vatt.data.labels import labelled, with_labels
 from vatt.data.media.canvas import write_clip
 from vatt.data.pipeline import TrainStream
 from vatt.data.show import draw
-from vatt.data.sources import open_source
+from vatt.data.sources import BOTH, open_source
 from vatt.errors import CheckpointError
 from vatt.progress import bar
 from vatt.tasks.pretrain import AUGMENTATION
@@ -45,9 +45,12 @@ def replay(run: str | Path, step: int, console: Console, *, rows: int, out: str 
     if not 1 <= step <= cfg.steps:
         raise CheckpointError(f"{run} has steps 1 to {cfg.steps}; there is no step {step}")
 
+    seen = cfg.classify.modalities if isinstance(cfg, FinetuneConfig) else BOTH
+
     def opened(name: str) -> Source:
         with bar(console, name) as progress:
-            return open_source(name, seconds=cfg.clip.needed, workers=cfg.data.workers, progress=progress)
+            seconds = cfg.clip.of(seen).needed
+            return open_source(name, seconds=seconds, modalities=seen, workers=cfg.data.workers, progress=progress)
 
     sources = [opened(name) for name in cfg.data.sources]
     stream, said = _finetuned(cfg, run, sources) if isinstance(cfg, FinetuneConfig) else _pretrained(cfg, run, sources)
