@@ -125,7 +125,13 @@ def test_every_form_of_the_loss_learns_a_batch_by_heart(form):
 
 
 def test_the_mean_of_pairs_is_their_sum_over_their_weights():
-    summed = losses(replace(CONFIG, loss=LossConfig(video_text=3.0)), steps=1)[0][0]
-    mean = losses(replace(CONFIG, loss=LossConfig(video_text=3.0, reduction="mean")), steps=1)[0][0]
+    batch, key = batch_of(CONFIG.batch_size), jax.random.key(0)
+    params, stats = jax.jit(Pretrain(CONFIG).init)(key)
+
+    def metrics(loss: LossConfig) -> dict:
+        task = Pretrain(replace(CONFIG, loss=loss))
+        return jax.device_get(jax.jit(task.loss)(params, stats, batch, key)[1][1])
+
+    summed, mean = metrics(LossConfig(video_text=3.0)), metrics(LossConfig(video_text=3.0, reduction="mean"))
     assert summed["loss"] == pytest.approx(summed["loss/video_audio"] + 3 * summed["loss/video_text"], rel=1e-5)
     assert mean["loss"] == pytest.approx(summed["loss"] / 4, rel=1e-5)
