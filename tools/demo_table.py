@@ -4,7 +4,7 @@ zero-shot classification.
     python tools/demo_table.py
 
 pretrains experiments/demo.py into runs/demo, unless it is there, then trains classifiers on ten clips a class for three
-seeds, with and without it, and prints Markdown, in a quarter of an hour on 2 cores. Classes are the 40 of shape and
+seeds, with and without it, and prints Markdown (README has how long that took). Classes are the 40 of shape and
 colour. The exit status is 1 if pretraining is worth less than it should be: 15 points in fine-tuning, 25 to VATT's
 classifier on frozen features.
 """
