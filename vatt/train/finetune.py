@@ -193,8 +193,7 @@ def name_classes(state: State, model: Pretrained, cfg: FinetuneConfig, names: Ma
                 "CLASS<tab>NAME for each"
             )
     kernel = model.embed_text([cfg.classify.template.format(name) for name in names.values()]).T  # [E C]
-    learned = model.params.get("loss", {}).get("video_text", {})
-    scale = float(learned["log_scale"]) if "log_scale" in learned else -math.log(model.cfg.loss.temperature)
+    scale = -math.log(model.temperature())
     for params in [state["params"]] + ([state["ema"]] if "ema" in state else []):
         layer = params["classifier"]
         layer["kernel"] = jax.device_put(kernel, layer["kernel"].sharding)

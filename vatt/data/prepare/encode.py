@@ -150,7 +150,7 @@ def same_bytes() -> dict[str, str]:
     """Options with which libx264 gives the same bytes every time.
 
     Where the processor has AVX-512, its code for that reads memory that nobody wrote (macroblock trees of small
-    pictures), and about one clip in thirty came out another.
+    pictures), and now and then a clip came out another.
     """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
